@@ -1,0 +1,51 @@
+"""ddpo label"""
+
+from dataclasses import asdict
+
+import typer
+
+from aifeedback_dpo.cli import options
+from aifeedback_dpo.cli.options import DryRun, Json, Overrides, Recipe, RunFolder, Scorers
+
+
+@options.guarded
+def label(
+    overrides: Overrides = None,
+    scorer: Scorers = None,
+    recipe: Recipe = None,
+    run: RunFolder = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Score the images and turn the scores into preferences.
+
+    A random judge is always added as a control. In the embedded world the simulated raters vote on the same pairs,
+    as judge human.
+    """
+    from aifeedback_dpo import label as stage
+    from aifeedback_dpo.cli.progress import progress
+    from aifeedback_dpo.errors import DataError
+
+    opened = options.open_run(run, recipe, overrides)
+    if dry_run:
+        plan = stage.plan(opened, scorer or [])
+        if json:
+            options.emit({"run": str(opened.root), **asdict(plan)})
+        else:
+            for name, done in plan.scored.items():
+                typer.echo(f"{name}: {plan.images - done} of {plan.images} images to score")
+            typer.echo(f"{plan.pairs} pairs for the judges {', '.join(plan.judges)}")
+        return
+    labels = stage.label(opened, scorer or [], progress())
+    if json:
+        options.emit({"run": str(opened.root), **asdict(labels)})
+    else:
+        for judged in labels.judged:
+            shown = f"{judged.judge} (simulated)" if judged.judge == stage.HUMAN else judged.judge
+            typer.echo(
+                f"{shown}: {judged.prefers_a} prefer a, {judged.prefers_b} prefer b, {judged.ties} ties"
+                + (f", {judged.missing} missing" if judged.missing else "")
+            )
+    if labels.unreadable:
+        listed = ", ".join(f"{found.image_id} ({found.reason})" for found in labels.unreadable[:5])
+        raise DataError(f"{len(labels.unreadable)} images cannot be read and were left unscored: {listed}")

@@ -1,0 +1,100 @@
+"""Options that several commands share, and the one place where errors become exit codes."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from aifeedback_dpo.errors import DdpoError
+
+if TYPE_CHECKING:
+    from aifeedback_dpo.store import Run
+
+INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    from aifeedback_dpo import config
+
+    return [name for name in config.names() if name.startswith(incomplete)]
+
+
+def _complete_scorer(incomplete: str) -> list[str]:
+    return [name for name in ("pickscore", "clip", "aesthetic", "random") if name.startswith(incomplete)]
+
+
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        metavar="NAME|PATH",
+        help="A recipe by name, or a YAML file. [default: the run's own, or shapes]",
+        autocompletion=_complete_recipe,
+    ),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. [default: runs/<recipe>]")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings on top of the recipe, as in train.beta=1000.", show_default=False
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, load nothing heavy, write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        "-s",
+        metavar="NAME",
+        help="A scorer; repeat for several. [default: the recipe's ai]",
+        autocompletion=_complete_scorer,
+    ),
+]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option("--judge", "-j", metavar="NAME", help="A judge; repeat for several. [default: the recipe's]"),
+]
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """One clear line and the right exit code for what can go wrong; Ctrl-C leaves with 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        try:
+            command(*args, **kwargs)
+        except DdpoError as error:
+            typer.echo(f"ddpo: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("ddpo: interrupted. What was committed is kept; run the same command again to go on", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run
+
+
+def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | None) -> "Run":
+    """The run, with libraries told to be quiet; heavy imports happen here and later, never before."""
+    from aifeedback_dpo import store
+    from aifeedback_dpo.cli.quiet import hush
+
+    hush()
+    return store.open_run(folder, recipe, overrides or [])
+
+
+def emit(data: Any) -> None:
+    """JSON to stdout."""
+    json.dump(data, sys.stdout, indent=2)
+    sys.stdout.write("\n")

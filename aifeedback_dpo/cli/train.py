@@ -1,0 +1,49 @@
+"""ddpo train"""
+
+import typer
+
+from aifeedback_dpo.cli import options
+from aifeedback_dpo.cli.options import DryRun, Json, Judges, Overrides, Recipe, RunFolder
+
+
+@options.guarded
+def train(
+    overrides: Overrides = None,
+    judge: Judges = None,
+    recipe: Recipe = None,
+    run: RunFolder = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train a policy on each judge's preferences with Diffusion-DPO.
+
+    All judges get the same pairs, timesteps and noises. A policy that is finished is not trained again.
+    """
+    from aifeedback_dpo.cli.progress import progress
+    from aifeedback_dpo.dpo import train as stage
+
+    opened = options.open_run(run, recipe, overrides)
+    if dry_run:
+        jobs = stage.plan(opened, judge or [])
+        planned = [
+            {"judge": job.judge, "seed": job.seed, "pairs": len(job.pairs), "ties": job.ties, "done": job.done}
+            for job in jobs
+        ]
+        if json:
+            options.emit({"run": str(opened.root), "policies": planned})
+        for job in [] if json else jobs:
+            state = (
+                "done" if job.done else f"{opened.recipe.train.steps} steps of {opened.recipe.train.batch_size} pairs"
+            )
+            typer.echo(f"{job.name}: {len(job.pairs)} decided pairs, {job.ties} ties left out; {state}")
+        return
+    policies = stage.train(opened, judge or [], progress())
+    if json:
+        options.emit({"run": str(opened.root), "policies": policies})
+    for policy in [] if json else policies:
+        last = policy["last"]
+        typer.echo(
+            f"{policy['judge']}, seed {policy['seed']}: {policy['pairs']} pairs, loss {last['loss']:.3f}, "
+            f"implicit accuracy {last['implicit_accuracy']:.2f}, beta {policy['beta']:g} "
+            f"({policy['beta_of_equation_14']:.3g} as Eq. 14 counts it)"
+        )

@@ -1,0 +1,1 @@
+"""Stage 4: judges against judges, policies against policies, with intervals."""

@@ -1,0 +1,217 @@
+"""Two judges of a run, compared: their labels on the same pairs, and the policies trained on them on held-out prompts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aifeedback_dpo import engine, provenance
+from aifeedback_dpo.compare import agreement, headline, metrics, report, winrate
+from aifeedback_dpo.compare.metrics import CONTROL, Metric
+from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.models import sampling
+from aifeedback_dpo.models.sampling import BASE, Shot, Source
+from aifeedback_dpo.seeds import derive
+from aifeedback_dpo.store import Run
+from aifeedback_dpo.weights import locate
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy of the comparison at one training seed: its shots on the held-out prompts, in prompt order."""
+
+    name: str
+    seed: int
+    folder: Path | None
+    shots: list[Shot]
+
+
+def two_judges(run: Run, names: Sequence[str]) -> tuple[str, str]:
+    """The judges meant. Raises UserError unless there are exactly two different ones."""
+    judges = [run.recipe.judge(name) for name in names]
+    if len(set(judges)) != 2 or len(judges) != 2:
+        raise UserError(
+            f"`ddpo compare` takes two different judges, as in `ddpo compare human vs ai`; got {' '.join(names)}"
+        )
+    return judges[0], judges[1]
+
+
+def plan(run: Run, first: str, second: str) -> dict[str, Any]:
+    """What would be drawn, without loading a model."""
+    entries = _entries(run, first, second)
+    shots = [shot for entry in entries for shot in entry.shots]
+    done = run.done("images")
+    return {
+        "run": str(run.root),
+        "policies": [f"{entry.name}/seed-{entry.seed}" if entry.folder else BASE for entry in entries],
+        "prompts": len(_prompts(run)),
+        "images": len(shots),
+        "images_to_draw": sum(shot.image_id not in done for shot in shots),
+    }
+
+
+def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dict[str, Any]:
+    """Draws and scores what is missing, writes the report, and gives its numbers.
+
+    Raises UserError when a judge has no preferences or no policy here.
+    """
+    agreed, disputed = _labels(run, first, second)
+    entries = _entries(run, first, second)
+    prompts = _prompts(run)
+    run.record("compare", "running", judges=[first, second])
+    _draw(run, entries, progress)
+    wanted = {shot.image_id: shot.prompt for entry in entries for shot in entry.shots}
+    measured = metrics.measure(run, wanted, progress)
+    result = {
+        "run": run.root.name,
+        "judges": [first, second],
+        "simulated": [name for name in (first, second) if name == "human" and run.recipe.label.raters],
+        "labels": agreed.to_dict(),
+        "prompts": len(prompts),
+        "held_out": run.recipe.prompts.held_out,
+        "confidence": run.recipe.compare.confidence,
+        "metrics": [{"name": metric.name, "about": metric.about, "truth": metric.truth} for metric in measured],
+        "policies": _means(run, entries, measured),
+        "duels": _duels(run, entries, measured, first, second),
+        "training": {entry.name: _description(entry) for entry in entries if entry.folder},
+        **provenance.versions(),
+    }
+    result["headline"] = headline.sentences(result)
+    report.write(run, result, report.pictures(run, entries, measured, disputed))
+    run.record("compare", "done", judges=[first, second])
+    return result
+
+
+def _labels(run: Run, first: str, second: str) -> tuple[agreement.Agreement, list[report.Disputed]]:
+    tables = {}
+    for judge in (first, second):
+        tables[judge] = {row["pair_id"]: row for row in run.rows("preferences", ["pair_id", "p_a", "margin"], judge)}
+        if not tables[judge]:
+            raise UserError(f"{run.root} has no preferences of judge '{judge}'; run `ddpo label` first")
+    both = [
+        pair for pair in run.rows("pairs") if pair["pair_id"] in tables[first] and pair["pair_id"] in tables[second]
+    ]
+    ours, theirs = (np.array([tables[judge][pair["pair_id"]]["p_a"] for pair in both]) for judge in (first, second))
+    margin = np.array([tables[second][pair["pair_id"]]["margin"] for pair in both])
+    settings = run.recipe.compare
+    agreed = agreement.agreement(
+        ours,
+        theirs,
+        margin,
+        [pair["prompt_id"] for pair in both],
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=derive(run.recipe.seed, "bootstrap"),
+    )
+    opposed = [at for at in range(len(both)) if (ours[at] - 0.5) * (theirs[at] - 0.5) < 0]
+    opposed.sort(key=lambda at: (-abs(ours[at] - 0.5) - abs(theirs[at] - 0.5), -abs(margin[at])))
+    text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
+    disputed = [
+        report.Disputed(
+            text[both[at]["prompt_id"]], both[at]["image_a"], both[at]["image_b"], float(ours[at]), float(theirs[at])
+        )
+        for at in opposed[: settings.gallery]
+    ]
+    return agreed, disputed
+
+
+def _prompts(run: Run) -> list[str]:
+    rows = run.rows("prompts")
+    if not rows:
+        raise UserError(f"{run.root} has no prompts yet; run `ddpo generate` first")
+    return [row["prompt"] for row in rows if row["split"] == "eval"]
+
+
+def _entries(run: Run, first: str, second: str) -> list[Entry]:
+    """The base, the two judges' policies at every training seed, and the random control where it was trained."""
+    trained = run.policies()
+    for judge in (first, second):
+        if judge not in trained:
+            raise UserError(f"{run.root} has no policy trained on '{judge}'; run `ddpo train --judge {judge}` first")
+    located = locate(run.recipe.model, "pipeline")
+    prompts, settings = _prompts(run), run.recipe.generate
+    chosen: list[tuple[str, int, Path | None]] = [(BASE, 0, None)]
+    others = [judge for judge in trained if judge not in (first, second, CONTROL)]
+    for judge in [first, second, *([CONTROL] if CONTROL in trained else []), *others]:
+        if judge not in {name for name, _, _ in chosen}:
+            chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
+    entries = []
+    for name, seed, folder in chosen:
+        revision = json.loads((folder / "policy.json").read_text())["made_from"] if folder else ""
+        title = f"{name}/seed-{seed}" if folder else BASE
+        source = Source(located.name, located.revision, run.recipe.model.dtype, title, revision)
+        shots = sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=1)
+        entries.append(Entry(name, seed, folder, shots))
+    return entries
+
+
+def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None:
+    done = run.done("images")
+    left = [entry for entry in entries if any(shot.image_id not in done for shot in entry.shots)]
+    if not left:
+        return
+    from aifeedback_dpo.models import sd
+
+    progress.note(f"Loading {run.recipe.model.id}")
+    model = sd.load(run.recipe.model)
+    for entry in left:
+        title = f"{entry.name}, seed {entry.seed}" if entry.folder else BASE
+        sampling.take(run, model, entry.shots, progress, name=f"Drawing held-out prompts: {title}", folder=entry.folder)
+
+
+def _columns(entries: Sequence[Entry], metric: Metric, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(training seeds, prompts)"""
+    return np.array([[metric.values[shot.image_id] for shot in entry.shots] for entry in entries if entry.name == name])
+
+
+def _means(run: Run, entries: Sequence[Entry], measured: Sequence[Metric]) -> list[dict[str, Any]]:
+    rows = []
+    prompts = [shot.prompt for shot in entries[0].shots]
+    for name in dict.fromkeys(entry.name for entry in entries):
+        values = {
+            metric.name: winrate.mean(_columns(entries, metric, name), prompts, **_bootstrap(run)).to_dict()
+            for metric in measured
+        }
+        rows.append({"policy": name, "seeds": [entry.seed for entry in entries if entry.name == name], "means": values})
+    return rows
+
+
+def _duels(
+    run: Run, entries: Sequence[Entry], measured: Sequence[Metric], first: str, second: str
+) -> list[dict[str, Any]]:
+    """Each policy against the base, the two judges' against each other, and each of them against the control."""
+    names = list(dict.fromkeys(entry.name for entry in entries))
+    sides = [(name, BASE) for name in names if name != BASE]
+    sides += [(second, first)] + [(name, CONTROL) for name in (first, second) if CONTROL in names and name != CONTROL]
+    prompts = [shot.prompt for shot in entries[0].shots]
+    rows = []
+    for ours, theirs in sides:
+        for metric in measured:
+            fought = winrate.duel(
+                _columns(entries, metric, ours), _columns(entries, metric, theirs), prompts, **_bootstrap(run)
+            )
+            in_loop = metric.name in (ours, theirs)
+            rows.append(
+                {"policy": ours, "against": theirs, "metric": metric.name, "in_loop": in_loop, **fought.to_dict()}
+            )
+    return rows
+
+
+def _bootstrap(run: Run) -> dict[str, Any]:
+    settings = run.recipe.compare
+    return {
+        "resamples": settings.resamples,
+        "confidence": settings.confidence,
+        "seed": derive(run.recipe.seed, "bootstrap"),
+    }
+
+
+def _description(entry: Entry) -> dict[str, Any]:
+    assert entry.folder is not None
+    description: dict[str, Any] = json.loads((entry.folder / "policy.json").read_text())
+    return {
+        key: description[key] for key in ("method", "pairs", "ties_left_out", "beta", "beta_of_equation_14", "warning")
+    }

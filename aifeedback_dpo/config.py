@@ -1,0 +1,243 @@
+"""Recipes: YAML files plus key=value overrides, merged with OmegaConf and checked once, all errors at a time.
+
+    recipe = load("shapes", ["train.beta=1000"])
+
+A recipe may start from another (`extends: shapes`). Nothing is rewritten after loading: settings are frozen, and one
+setting never changes another.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml import YAMLError
+
+from aifeedback_dpo.errors import UserError
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Count = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(Settings):
+    """Where weights come from: a hub id, a local folder, or `shapes`, the embedded world."""
+
+    id: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+
+
+class Prompts(Settings):
+    """`shapes` (the grammar) or a UTF-8 text file with a prompt a line; the last `eval` prompts of a file are held out."""
+
+    source: str = "shapes"
+    train: Count
+    eval: Count
+    held_out: Literal["eval", "tune"] = Field("eval", description="which split of the embedded world to compare on")
+
+
+class Generate(Settings):
+    """Candidates per prompt and how they are sampled; pairs are drawn without looking at any score."""
+
+    candidates: Annotated[int, Field(ge=2)] = 4
+    pairs: Count = Field(2, description="pairs per prompt, of all candidates taken two by two")
+    steps: Count = 20
+    guidance: Annotated[float, Field(ge=0)] = 7.5
+    width: Count | None = None
+    height: Count | None = None
+    batch_size: Count = 8
+    images_per_part: Count = 64
+
+
+class Label(Settings):
+    """Scorers by name, and the rule by which two scores become a preference."""
+
+    scorers: dict[Name, Weights]
+    ai: Name = Field("pickscore", description="the scorer that `ai` stands for")
+    raters: Literal["simulated"] | None = None
+    tie_band: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="|p_a - 1/2| up to this is a tie; equal scores always are"
+    )
+    batch_size: Count = 64
+
+
+class Train(Settings):
+    """Diffusion-DPO. beta is the authors': half of it multiplies the difference of mean squared errors."""
+
+    judges: tuple[Name, ...] = ("human", "ai", "random")
+    seeds: tuple[int, ...] = (0,)
+    method: Literal["lora", "full"] = "lora"
+    rank: Count = 16
+    modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    beta: Annotated[float, Field(gt=0)] = 5000.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    warmup: Annotated[int, Field(ge=0)] = 20
+    steps: Count = 200
+    batch_size: Count = Field(32, description="pairs per optimizer step")
+    micro_batch_size: Count | None = Field(None, description="pairs per forward pass (default: the whole batch)")
+    caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _divides(self) -> "Train":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
+        return self
+
+
+class Compare(Settings):
+    """How policies are compared on held-out prompts."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    resamples: Count = 2000
+    gallery: Count = 12
+
+
+class Recipe(Settings):
+    """One experiment, whole."""
+
+    name: Name
+    about: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: Weights
+    prompts: Prompts
+    generate: Generate = Generate()
+    label: Label
+    train: Train = Train()
+    compare: Compare = Compare()
+
+    @model_validator(mode="after")
+    def _ai_is_a_scorer(self) -> "Recipe":
+        if self.label.ai not in self.label.scorers:
+            raise ValueError(
+                f"label.ai is '{self.label.ai}', which is not among label.scorers: {', '.join(self.label.scorers)}"
+            )
+        return self
+
+    def judge(self, name: str) -> str:
+        """The judge a name stands for: `ai` is what the recipe says, anything else is itself."""
+        return self.label.ai if name == "ai" else name
+
+
+def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, file or mapping, with `key=value` overrides on top.
+
+    Raises UserError with every problem at once: the dotted path, what is wrong, and the nearest known key.
+    """
+    source = dict(recipe) if isinstance(recipe, Mapping) else _read(recipe)
+    try:
+        merged = OmegaConf.merge(_extended(source), OmegaConf.from_dotlist([_checked(item) for item in overrides]))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"recipe: {' '.join(str(error).split())}") from error
+    where = "recipe" if isinstance(recipe, Mapping) else f"recipe {recipe}"
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_problems(error))) from error
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
+
+
+def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two recipes differ, with both values."""
+    first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
+    keys = [*first, *(key for key in second if key not in first)]
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every default written out."""
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+
+
+def _shipped() -> Any:
+    packaged = resources.files("aifeedback_dpo") / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def _read(recipe: str | Path) -> dict[str, Any]:
+    text = str(recipe)
+    is_path = text.endswith((".yaml", ".yml")) or "/" in text or "\\" in text
+    if not is_path and text not in names():
+        near = difflib.get_close_matches(text, names(), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"no recipe '{text}'{hint} Known: {', '.join(names())}; or give the path of a YAML file")
+    source = Path(text) if is_path else _shipped() / f"{text}.yaml"
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.create(source.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"recipe {text} cannot be read: {error.strerror}") from error
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {text} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"recipe {text} must be a mapping of keys to values")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _extended(source: dict[str, Any], seen: tuple[str, ...] = ()) -> Any:
+    parent = source.pop("extends", None)
+    if parent is None:
+        return OmegaConf.create(source)
+    if parent in seen:
+        raise UserError(f"recipe extends itself: {' -> '.join([*seen, parent])}")
+    return OmegaConf.merge(_extended(_read(parent), (*seen, parent)), source)
+
+
+def _checked(item: str) -> str:
+    if not re.match(r"^[A-Za-z_][\w.\-]*=", item):
+        raise UserError(f"'{item}' is not an override; write key=value, as in train.beta=2000")
+    return item
+
+
+def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, values
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        path = ".".join(location)
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(location[-1], _fields(location[:-1]), n=1, cutoff=0.5)
+            yield f"unknown key '{path}'" + (f", did you mean '{'.'.join([*location[:-1], near[0]])}'?" if near else "")
+        elif problem["type"] == "missing":
+            yield f"'{path}' is missing"
+        elif problem["type"] == "value_error":
+            yield str(problem["ctx"]["error"])
+        else:
+            given = problem["input"]
+            yield f"'{path}' is {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _fields(path: Sequence[str]) -> list[str]:
+    """The keys known at this place of a recipe."""
+    model: Any = Recipe
+    for part in path:
+        if not (isinstance(model, type) and issubclass(model, Settings)):
+            return []
+        field = model.model_fields.get(part)
+        model = Weights if field is None else field.annotation
+        if field is not None and part == "scorers":
+            return []
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Settings) else []

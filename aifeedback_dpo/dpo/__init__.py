@@ -1,0 +1,1 @@
+"""Stage 3: Diffusion-DPO. The only place that speaks of winners and losers."""

@@ -1,0 +1,244 @@
+"""Trains a policy on each judge's preferences: the same pairs, timesteps, noises and initial adapter for all of them."""
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from aifeedback_dpo import engine, provenance
+from aifeedback_dpo.config import Train
+from aifeedback_dpo.dpo import batches, cache, losses, step
+from aifeedback_dpo.dpo.batches import Pair
+from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.models import sd
+from aifeedback_dpo.records import content_id
+from aifeedback_dpo.seeds import derive
+from aifeedback_dpo.store import Run
+from aifeedback_dpo.weights import locate
+
+DRIFT_WINDOW = 50
+DRIFT_LIMIT = 0.02
+
+
+@dataclass(frozen=True)
+class Job:
+    """A policy to train: a judge's decided pairs and a seed."""
+
+    judge: str
+    seed: int
+    pairs: list[Pair]
+    ties: int
+    made_from: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.judge}, seed {self.seed}"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "policy.json").exists()
+
+
+def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
+    """The policies to train, finished ones included, without loading a model.
+
+    Raises UserError for a judge without preferences, and for a policy that was trained from something else.
+    """
+    settings = run.recipe.train
+    pairs = run.rows("pairs")
+    revision = locate(run.recipe.model, "pipeline").revision
+    how = settings.model_dump(mode="json", exclude={"judges", "seeds"})
+    jobs = []
+    for judge in dict.fromkeys(run.recipe.judge(name) for name in (judges or settings.judges)):
+        preferences = run.rows("preferences", ["pair_id", "p_a"], judge)
+        decided = batches.decided(pairs, preferences)
+        if not decided:
+            what = "no preferences" if not preferences else "only ties"
+            scorer = "" if judge == "human" else f" --scorer {judge}"
+            raise UserError(f"{run.root} has {what} of judge '{judge}'; run `ddpo label{scorer}` first")
+        for seed in settings.seeds:
+            made_from = content_id(how, judge, seed, revision, [(pair.pair_id, pair.winner) for pair in decided])
+            job = Job(judge, seed, decided, len(preferences) - len(decided), made_from, run.policy_folder(judge, seed))
+            if job.done and json.loads((job.folder / "policy.json").read_text())["made_from"] != made_from:
+                raise UserError(f"{job.folder} was trained from other preferences; delete it, or choose another --run")
+            jobs.append(job)
+    return jobs
+
+
+def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[dict[str, Any]]:
+    """Trains what is not trained yet; a policy is there whole or not at all. Gives the policies' descriptions."""
+    settings = run.recipe.train
+    jobs = plan(run, judges)
+    left = [job for job in jobs if not job.done]
+    if left:
+        accelerator = Accelerator(
+            mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
+        )
+        if accelerator.num_processes > 1:
+            raise UserError(f"started on {accelerator.num_processes} processes; `ddpo train` runs on one for now")
+        progress.note(f"Loading {run.recipe.model.id}")
+        model = sd.load(run.recipe.model)
+        text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
+        used = [pair for job in left for pair in job.pairs]
+        images = [image for pair in used for image in (pair.winner, pair.loser)]
+        prepared = cache.prepare(run, model, images, {pair.prompt_id: text[pair.prompt_id] for pair in used}, progress)
+        for job in left:
+            run.record(f"train/{job.judge}/seed-{job.seed}", "running", made_from=job.made_from)
+            _train_one(run, job, model, prepared, accelerator, progress)
+            run.record(f"train/{job.judge}/seed-{job.seed}", "done", pairs=len(job.pairs), ties=job.ties)
+    return [json.loads((job.folder / "policy.json").read_text()) for job in jobs]
+
+
+def _train_one(
+    run: Run,
+    job: Job,
+    model: sd.StableDiffusion,
+    prepared: cache.Cache,
+    accelerator: Accelerator,
+    progress: engine.Progress,
+) -> None:
+    settings = run.recipe.train
+    partial = job.folder.with_name(f".{job.folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    original = model.pipeline.unet
+    policy = Policy(model, settings, accelerator, seed=derive(job.seed, "train"))
+    try:
+        with (
+            (partial / "metrics.jsonl").open("w") as log,
+            progress.task(f"Training on {job.name}", settings.steps) as bar,
+        ):
+            history = policy.run(job, prepared, log, bar)
+        warning = _winner_drift(history)
+        if warning:
+            progress.note(f"Warning, {job.name}: {warning}")
+        policy.save(partial)
+    finally:
+        policy.close(original)
+    elements = prepared.latents[0].numel()
+    description = {
+        "judge": job.judge,
+        "seed": job.seed,
+        "method": settings.method,
+        "pairs": len(job.pairs),
+        "ties_left_out": job.ties,
+        "beta": settings.beta,
+        "beta_of_equation_14": losses.summed_beta(settings.beta, elements),
+        "settings": settings.model_dump(mode="json", exclude={"judges", "seeds"}),
+        "base": {"model": model.located.name, "revision": model.located.revision},
+        "made_from": job.made_from,
+        "last": {
+            name: history[-1][name] for name in ("loss", "implicit_accuracy", "margin", "winner_drift", "loser_drift")
+        },
+        "warning": warning,
+        **provenance.versions(),
+    }
+    run.write_text(partial / "policy.json", json.dumps(description, indent=2) + "\n")
+    shutil.rmtree(job.folder, ignore_errors=True)
+    partial.rename(job.folder)
+
+
+class Policy:
+    """The network in training, its frozen reference and its optimizer."""
+
+    def __init__(self, model: sd.StableDiffusion, settings: Train, accelerator: Accelerator, *, seed: int) -> None:
+        self.model, self.settings, self.accelerator, self.seed = model, settings, accelerator, seed
+        set_seed(seed % 2**32)
+        if settings.method == "lora":
+            unet = model.lora(settings.rank, settings.modules)
+        else:
+            self.frozen = model.pipeline.unet
+            unet = model.pipeline.unet = copy.deepcopy(self.frozen).float().requires_grad_(True)
+        self.trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(self.trained, lr=settings.learning_rate, weight_decay=1e-2)
+        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
+        warmup = max(settings.warmup, 1)
+        self.rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min((done + 1) / warmup, 1.0))
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """The policy's noise."""
+        predicted: torch.Tensor = self.unet(noisy, timesteps, embeddings).sample
+        return predicted
+
+    def reference(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """The frozen model's noise: the same network with its adapter off, or the copy that full training keeps."""
+        if self.settings.method == "full":
+            with self.accelerator.autocast():
+                held: torch.Tensor = self.frozen(noisy.to(self.frozen.dtype), timesteps, embeddings).sample
+            return held
+        bare = self.accelerator.unwrap_model(self.unet)
+        bare.disable_adapters()
+        try:
+            return self.predict(noisy, timesteps, embeddings)
+        finally:
+            bare.enable_adapters()
+
+    def run(self, job: Job, prepared: cache.Cache, log: Any, bar: engine.Bar) -> list[dict[str, float]]:
+        """All steps; one line of metrics and one host sync each."""
+        settings, history = self.settings, list[dict[str, float]]()
+        order = batches.schedule(job.pairs, size=settings.batch_size, steps=settings.steps, seed=self.seed)
+        for number, visits in enumerate(order):
+            start = time.perf_counter()
+            batch = step.make_batch(
+                self.model, prepared, visits, seed=self.seed, caption_dropout=settings.caption_dropout
+            )
+            means = step.accumulate(
+                batch,
+                policy=self.predict,
+                reference=self.reference,
+                beta=settings.beta,
+                micro_batch_size=settings.micro_batch_size or settings.batch_size,
+                backward=self.accelerator.backward,
+            )
+            norm = self.accelerator.clip_grad_norm_(self.trained, settings.max_grad_norm)
+            rate = self.rate.get_last_lr()[0]
+            self.optimizer.step()
+            self.rate.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            *values, norm_value = torch.cat([means, torch.as_tensor(norm, device=means.device).view(1)]).tolist()
+            row = {"step": number, **dict(zip(step.METRICS, values, strict=True)), "gradient_norm": norm_value}
+            row |= {"learning_rate": rate, "pairs_per_second": len(batch) / (time.perf_counter() - start)}
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            history.append(row)
+            bar.advance(1)
+        return history
+
+    def save(self, folder: Path) -> None:
+        """LoRA as `pipeline.load_lora_weights` reads it, or the whole network under `unet/`."""
+        bare = self.accelerator.unwrap_model(self.unet, keep_fp32_wrapper=False)
+        if self.settings.method == "lora":
+            self.model.save_lora(folder)
+        else:
+            bare.to(self.model.dtype).save_pretrained(folder / "unet")
+
+    def close(self, original: Any) -> None:
+        """Leaves the model as it was before."""
+        self.accelerator.unwrap_model(self.unet, keep_fp32_wrapper=False)
+        if self.settings.method == "lora":
+            self.model.drop_lora()
+        self.model.pipeline.unet = original
+        self.accelerator.free_memory()
+
+
+def _winner_drift(history: Sequence[dict[str, float]]) -> str | None:
+    """A warning when, at the end, the policy denoises winners worse than the reference did by more than 2 %."""
+    tail = history[-DRIFT_WINDOW:]
+    error = sum(row["winner_error"] for row in tail)
+    drift = sum(row["winner_drift"] for row in tail)
+    share = drift / max(error - drift, 1e-12)
+    if share <= DRIFT_LIMIT:
+        return None
+    return (
+        f"the error on winners rose {100 * share:.1f} % above the reference's over the last {len(tail)} steps; the policy "
+        "learns by running from losers. Try a larger train.beta, a smaller train.learning_rate or fewer train.steps"
+    )

@@ -1,0 +1,1 @@
+"""Model families, one file each: the only place that knows a diffusers architecture."""

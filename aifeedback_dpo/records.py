@@ -1,0 +1,109 @@
+"""The tables of a run: one pyarrow schema each, readable by `datasets.load_dataset("parquet", ...)`.
+
+Ids are the first 32 hex digits of a SHA-256: a prompt's of its text, a generated image's of everything that made it, a
+pair's of its two image ids in order. So a rerun knows what is done before it draws anything.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import pyarrow as pa
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),
+        ("split", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("image", IMAGE),
+        ("pixel_sha256", pa.string()),
+        ("policy", pa.string()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+        ("seed", pa.int64()),
+        ("steps", pa.int32()),
+        ("guidance", pa.float32()),
+        ("scheduler", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("image_a", pa.string()),
+        ("image_b", pa.string()),
+        ("chosen_by", pa.string()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("scorer", pa.string()),
+        ("recipe", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+
+PREFERENCES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("judge", pa.string()),
+        ("p_a", pa.float32()),
+        ("margin", pa.float32()),
+        ("annotator", pa.string()),
+        ("votes", pa.int32()),
+        ("rule", pa.string()),
+    ]
+)
+
+TABLES = {"prompts": PROMPTS, "images": IMAGES, "pairs": PAIRS, "scores": SCORES, "preferences": PREFERENCES}
+KEYS = {
+    "prompts": "prompt_id",
+    "images": "image_id",
+    "pairs": "pair_id",
+    "scores": "image_id",
+    "preferences": "pair_id",
+}
+
+
+def content_id(*parts: Any) -> str:
+    """32 hex digits that stand for these values, the same on every machine (JSON with sorted keys, SHA-256)."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def prompt_id(prompt: str) -> str:
+    """The id of a prompt: of its text, and nothing else."""
+    return content_id("prompt", prompt)
+
+
+def pair_id(image_a: str, image_b: str) -> str:
+    """The id of an ordered pair of images."""
+    return content_id("pair", image_a, image_b)
+
+
+def hub_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema with the metadata by which `datasets` knows that the struct column is an image."""
+    features: dict[str, Any] = {}
+    for field in schema:
+        features[field.name] = (
+            {"_type": "Image"} if field.type == IMAGE else {"dtype": str(field.type), "_type": "Value"}
+        )
+    for feature in features.values():
+        if feature.get("dtype") == "float":
+            feature["dtype"] = "float32"
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})

@@ -1,0 +1,238 @@
+"""A run on disk: append-only Parquet tables that anyone can open, and the only module that knows where things lie.
+
+    runs/shapes/
+      recipe.yaml  manifest.json  README.md        what was asked, who made what from what, a dataset card
+      prompts/  images/  pairs/                     part-*.parquet
+      scores/<scorer>/  preferences/<judge>/        part-*.parquet
+      policies/<judge>/seed-<n>/                    weights in the diffusers format, metrics.jsonl, policy.json
+      cache/  report/
+
+A part is written beside its place, fsynced and renamed; readers ignore everything else. So a unit of work is done if and
+only if its id is in a part, a stop at any moment loses at most the parts under way, and nothing is ever half there.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aifeedback_dpo import config, provenance
+from aifeedback_dpo.config import Recipe
+from aifeedback_dpo.errors import DataError, DdpoError, UserError
+from aifeedback_dpo.records import KEYS, TABLES, hub_schema
+
+STAGE_OF = {"prompts": "generate", "images": "generate", "pairs": "generate", "scores": "label", "preferences": "label"}
+SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
+SELECTIONS = ("about", "compare", "train.judges", "train.seeds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder with its recipe. Opening it writes nothing; the first stage that works on it does."""
+
+    root: Path
+    recipe: Recipe
+
+    # -- tables ------------------------------------------------------------------------------------------------------
+
+    def parts(self, table: str, name: str | None = None) -> list[Path]:
+        """The committed parts of a table, in plan order; `name` picks one scorer's or judge's."""
+        return sorted((self.root / table / (name or "")).rglob("part-*.parquet"))
+
+    def scan(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> Iterator[pa.Table]:
+        """The table part by part, so that memory stays flat. Raises DataError for a part that cannot be read."""
+        for path in self.parts(table, name):
+            yield _read_part(path, table, columns)
+
+    def read(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> pa.Table:
+        """The whole table in memory; without its image bytes unless they are asked for. A repeated id counts once."""
+        schema = TABLES[table]
+        chosen = list(columns or [field for field in schema.names if field != "image"])
+        empty = pa.schema([schema.field(column) for column in chosen]).empty_table()
+        return pa.concat_tables([empty, *self.scan(table, chosen, name)])
+
+    def rows(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> list[dict[str, Any]]:
+        """The same as a list of dictionaries."""
+        return list(self.read(table, columns, name).to_pylist())
+
+    def done(self, table: str, name: str | None = None) -> set[str]:
+        """The ids that are in a committed part."""
+        key = KEYS[table]
+        return {value for part in self.scan(table, [key], name) for value in part.column(key).to_pylist()}
+
+    def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Encoded pictures by id, in stored order, a part at a time."""
+        ids = pa.array(sorted(wanted), pa.string())
+        seen: set[str] = set()
+        for path in self.parts("images"):
+            here = pc.is_in(_read_part(path, "images", ["image_id"]).column("image_id"), value_set=ids)
+            if not pc.any(here).as_py():
+                continue
+            part = _read_part(path, "images", ["image_id", "image"]).filter(here)
+            for row in part.to_pylist():
+                if row["image_id"] not in seen:
+                    seen.add(row["image_id"])
+                    yield row["image_id"], row["image"]["bytes"]
+
+    def commit(self, table: str, rows: Sequence[Mapping[str, Any]], part: str, name: str | None = None) -> None:
+        """One part, all or nothing. `part` names it, so that the same work gives the same file."""
+        schema = hub_schema(TABLES[table])
+        content = pa.Table.from_pylist(list(rows), schema=schema)
+        path = self.root / table / (name or "") / f"part-{part}.parquet"
+        self.write(path, lambda file: pq.write_table(content, file, compression="zstd", write_page_checksum=True))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def write(self, path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+        """A file that is there whole or not at all. Raises DdpoError when the disk is full or read-only."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise disk_error(error, path) from error
+
+    def write_text(self, path: Path, text: str) -> None:
+        """The same for text."""
+        self.write(path, lambda file: file.write(text.encode()))
+
+    def policy_folder(self, judge: str, seed: int) -> Path:
+        return self.root / "policies" / judge / f"seed-{seed}"
+
+    def policies(self) -> dict[str, list[int]]:
+        """The finished policies: judge -> training seeds."""
+        found: dict[str, list[int]] = {}
+        for path in sorted(self.root.glob("policies/*/seed-*/policy.json")):
+            found.setdefault(path.parents[1].name, []).append(int(path.parent.name.removeprefix("seed-")))
+        return {judge: sorted(seeds) for judge, seeds in found.items()}
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    # -- manifest ----------------------------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any]:
+        """Who made what from what."""
+        path = self.root / "manifest.json"
+        if not path.exists():
+            return {"schema_version": 1, "made_by": {}}
+        try:
+            return dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise DataError(f"{path} is not JSON ({error}); restore it, or start a new run") from error
+
+    def record(self, work: str, status: str, **facts: Any) -> None:
+        """Notes in the manifest that a piece of work began (`running`) or ended (`done`), with what made it."""
+        manifest = self.manifest()
+        entry = manifest["made_by"].get(work, {})
+        made = {"status": status, **provenance.versions(), **facts}
+        stamp = "started" if status == "running" else "finished"
+        manifest["made_by"][work] = {**entry, **made, stamp: provenance.now()}
+        if not (self.root / "recipe.yaml").exists() or self.saved() != self.recipe:
+            self.write_text(self.root / "recipe.yaml", config.dump(self.recipe))
+            self.write_text(self.root / "README.md", _card(self.recipe))
+        self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+    def saved(self) -> Recipe | None:
+        """The recipe in the folder, if any."""
+        return saved_recipe(self.root)
+
+
+def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = ()) -> Run:
+    """The run of a folder (default `runs/<recipe>`), held to the recipe it was made by.
+
+    Without a recipe the run's own is used, or `shapes` for a new one. Raises UserError, naming the keys, when the recipe
+    contradicts what has been made already; what nothing was made with may still change.
+    """
+    folder = root or Path("runs") / (config.load(recipe).name if recipe else "shapes")
+    saved = saved_recipe(folder)
+    if recipe is None and saved is not None:
+        wanted = config.load(saved.model_dump(mode="json"), overrides)
+    else:
+        wanted = config.load(recipe or "shapes", overrides)
+    run = Run(folder, wanted)
+    if saved is not None:
+        made = {work.split("/")[0] for work in run.manifest()["made_by"]}
+        used = tuple(section for stage in made for section in SECTIONS.get(stage, ()))
+        clash = {
+            key: values
+            for key, values in config.differences(saved, wanted).items()
+            if key.startswith(used)
+            and not key.startswith(SELECTIONS)
+            and not (".scorers." in key and values[0] is None)
+        }
+        if clash:
+            listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
+            raise UserError(
+                f"{folder} was made by another recipe ({listed}). Choose another --run, or leave these keys"
+            )
+    return run
+
+
+def saved_recipe(root: Path) -> Recipe | None:
+    """The recipe that a run was made by; None for a folder without one."""
+    path = root / "recipe.yaml"
+    if not path.exists():
+        return None
+    try:
+        return config.load(path)
+    except UserError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def disk_error(error: OSError, path: Path) -> DdpoError:
+    """One line for a write that the machine refused."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "the disk is full" if full else (error.strerror or str(error))
+    return DdpoError(
+        f"cannot write {path}: {what}. What was committed is safe; make room and run the same command again"
+    )
+
+
+def encode_image(image: Any) -> bytes:
+    """A PIL image as lossless WebP."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", lossless=True, method=0)
+    return buffer.getvalue()
+
+
+def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        part = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        stage = STAGE_OF[table]
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(
+            f"{path} is corrupted ({reason}). Delete it and run `ddpo {stage}` again; the rest is kept"
+        ) from error
+    return part.replace_schema_metadata(None)
+
+
+def _card(recipe: Recipe) -> str:
+    """A dataset card, so that `load_dataset(folder, "images")` works."""
+    configs = "".join(f"- config_name: {table}\n  data_files: {table}/**/*.parquet\n" for table in TABLES)
+    return (
+        f"---\nconfigs:\n{configs}---\n\n# {recipe.name}\n\n{recipe.about}\n\n"
+        'Made by `ddpo`. Each table opens with `datasets.load_dataset("<this folder>", "images")`; '
+        "`recipe.yaml` tells the settings and `manifest.json` what made what.\n"
+    )
