@@ -14,7 +14,7 @@ from aifeedback_dpo.seeds import uniform
 from aifeedback_dpo.shapes.grammar import Scene
 from aifeedback_dpo.shapes.oracle import Reading
 
-ALIGNMENT_WEIGHT = 1.0
+ALIGNMENT_WEIGHT = 1.5
 APPEAL_WEIGHT = 3.0
 STEEPNESS = 4.0
 TIE_BAND = 0.25

@@ -32,6 +32,7 @@ SCHEDULE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "prediction_type": "epsilon",
+    "steps_offset": 1,
 }
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 from transformers import CLIPModel
 
-from aifeedback_dpo.seeds import derive, uniform
+from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.shapes import raters
 from aifeedback_dpo.shapes.build.clip import pixel_values
 from aifeedback_dpo.shapes.build.data import Pace, batches, cosine, sample_scenes
 from aifeedback_dpo.shapes.build.vocabulary import tokenizer
-from aifeedback_dpo.shapes.grammar import Scene
+from aifeedback_dpo.shapes.grammar import Scene, Split
 from aifeedback_dpo.shapes.oracle import Reading, read
 
 PROMPTS = 700
@@ -37,9 +37,10 @@ class Gallery:
         return [range(start, start + CANDIDATES) for start in range(0, len(self.scenes), CANDIDATES)]
 
 
-def generate(pipeline: StableDiffusionPipeline, seed: int) -> Gallery:
-    """CANDIDATES pictures for each of PROMPTS train prompts."""
-    chosen = [scene for scene in sample_scenes(PROMPTS, seed=derive("votes", seed)) for _ in range(CANDIDATES)]
+def generate(pipeline: StableDiffusionPipeline, seed: int, *, count: int = PROMPTS, split: Split = "train") -> Gallery:
+    """CANDIDATES pictures for each of `count` scenes of a split."""
+    scenes = sample_scenes(count, seed=derive("votes", seed), split=split)
+    chosen = [scene for scene in scenes for _ in range(CANDIDATES)]
     pipeline.set_progress_bar_config(disable=True)
     pictures: list[Image.Image] = []
     for start in range(0, len(chosen), 50):
@@ -105,8 +106,3 @@ def embed(clip: CLIPModel, pictures: Tensor) -> Tensor:
     """Normalised image embeddings, n 64."""
     parts = [clip.get_image_features(pixel_values(part)).pooler_output for part in pictures.split(128)]
     return normalize(torch.cat(parts).float(), dim=-1)
-
-
-def hold_out(prompt: str) -> bool:
-    """A tenth of the prompts, for figures in the model card."""
-    return uniform("card", prompt) < 0.1

@@ -1,0 +1,95 @@
+"""Bad input: one clear line, the right exit code, and nothing lost."""
+
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from aifeedback_dpo import config
+from aifeedback_dpo.store import Run
+from tests.conftest import TINY, ddpo
+
+pytestmark = pytest.mark.slow
+
+
+def refused(result, code: int, *words: str) -> None:
+    lines = [line for line in result.stderr.splitlines() if line.startswith("ddpo: ")]
+    assert result.exit_code == code, result.output
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+
+
+def test_training_without_preferences_says_what_to_run_first(tmp_path):
+    run = tmp_path / "run"
+    refused(ddpo("train", run=run), 2, "no preferences of judge 'human'", "ddpo label")
+    refused(ddpo("label", run=run), 2, "no pairs yet", "ddpo generate")
+    refused(ddpo("compare", "human", "vs", "ai", run=run), 2, "no preferences of judge 'human'", "ddpo label")
+    assert not run.exists()
+
+
+def test_a_mistyped_scorer_names_the_nearest(copied):
+    before = sorted(path for path in copied.rglob("*"))
+    refused(ddpo("label", "--scorer", "pickscor", run=copied), 2, "no scorer 'pickscor', did you mean 'pickscore'?")
+    assert sorted(path for path in copied.rglob("*")) == before
+
+
+def test_a_recipe_with_a_typo_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: shapes\nname: mine\ntrain: {learning_rat: 1e-5}\n")
+    result = ddpo("generate", "--recipe", str(path), run=tmp_path / "run")
+    refused(result, 2, "unknown key 'train.learning_rat', did you mean 'train.learning_rate'?")
+
+
+def test_a_run_made_by_another_recipe_is_refused(copied):
+    refused(ddpo("generate", "seed=5", run=copied), 2, "seed: 0 in the run, 5 asked for", "another --run")
+
+
+@pytest.mark.parametrize(("table", "stage"), [("images", "label"), ("pairs", "train"), ("preferences", "train")])
+def test_a_corrupted_part_is_named_and_can_be_made_again(copied, table, stage):
+    part = sorted((copied / table).rglob("part-*.parquet"))[0]
+    good = part.read_bytes()
+    part.write_bytes(good[: len(good) // 2])
+    if stage == "train":
+        shutil.rmtree(copied / "policies")
+    refused(ddpo(stage, run=copied), 3, part.name, "is corrupted", "Delete it and run")
+    part.unlink()
+    for command in ("generate", "label"):
+        assert ddpo(command, run=copied).exit_code == 0
+    assert part.read_bytes() == good
+
+
+def test_a_broken_picture_is_reported_by_id_and_left_unscored(copied):
+    run = Run(copied, config.load(copied / "recipe.yaml"))
+    part = run.parts("images", "base")[0]
+    rows = pq.read_table(part).to_pylist()
+    rows[0]["image"]["bytes"] = b"no picture"
+    part.unlink()
+    run.commit("images", rows, part.stem.removeprefix("part-"), "base")
+    for scores in (copied / "scores").rglob("*.parquet"):
+        scores.unlink()
+    refused(ddpo("label", run=copied), 3, "1 images cannot be read", rows[0]["image_id"])
+    assert rows[0]["image_id"] not in run.done("scores", "pickscore")
+    assert len(run.done("scores", "pickscore")) == 23
+    lost = [pair for pair in run.rows("pairs") if rows[0]["image_id"] in (pair["image_a"], pair["image_b"])]
+    for judge in ("pickscore", "human", "random"):
+        assert len(run.rows("preferences", name=judge)) == 18 - len(lost)
+
+
+def test_comparing_takes_two_different_judges_that_were_trained(copied):
+    refused(ddpo("compare", "human", run=copied), 2, "two different judges")
+    refused(ddpo("compare", "ai", "pickscore", run=copied), 2, "two different judges")
+    refused(ddpo("compare", "human", "vs", "clip", run=copied), 2, "'clip'", "ddpo label")
+
+
+def test_a_model_that_is_not_here_is_exit_code_4(tmp_path):
+    result = ddpo("generate", "model.id=nobody/nothing", *TINY, run=tmp_path / "run")
+    refused(result, 4, "nobody/nothing", "hf download nobody/nothing")
+    assert not (tmp_path / "run").exists()
+
+
+def test_prompts_that_are_too_few_or_missing_are_told(tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("a red circle\na blue square\n")
+    refused(ddpo("generate", f"prompts.source={few}", *TINY, run=tmp_path / "run"), 2, "has 2 different prompts")
+    refused(ddpo("generate", "prompts.source=absent.txt", *TINY, run=tmp_path / "run"), 2, "absent.txt cannot be read")

@@ -1,0 +1,68 @@
+"""Recipes: every mistake is one clear line, all of them at once."""
+
+import pytest
+
+from aifeedback_dpo import config
+from aifeedback_dpo.errors import UserError
+
+
+def test_every_shipped_recipe_is_valid():
+    assert "shapes" in config.names()
+    for name in config.names():
+        assert config.load(name).name == name
+
+
+def test_a_number_in_scientific_notation_is_a_number():
+    assert config.load("shapes", ["train.learning_rate=1e-5"]).train.learning_rate == 1e-5
+
+
+def test_what_is_dumped_loads_as_the_same_recipe(tmp_path):
+    recipe = config.load("shapes", ["train.beta=123", "label.raters=null"])
+    (tmp_path / "recipe.yaml").write_text(config.dump(recipe))
+    assert config.load(tmp_path / "recipe.yaml") == recipe
+
+
+def test_all_mistakes_are_told_at_once_with_paths_and_the_nearest_key():
+    with pytest.raises(UserError) as caught:
+        config.load("shapes", ["train.betta=1", "generate.steps=none", "prompts.train=0", "modle.id=x"])
+    message = str(caught.value)
+    assert "unknown key 'train.betta', did you mean 'train.beta'?" in message
+    assert "unknown key 'modle', did you mean 'model'?" in message
+    assert "'generate.steps' is 'none'" in message
+    assert "'prompts.train' is 0" in message
+
+
+def test_a_recipe_nobody_knows_names_the_nearest():
+    with pytest.raises(UserError, match="no recipe 'shape'; did you mean 'shapes'"):
+        config.load("shape")
+
+
+@pytest.mark.parametrize("override", ["train.beta", "=5", "--train.beta=5", "a b=1"])
+def test_what_is_no_override_is_refused(override):
+    with pytest.raises(UserError, match="is not an override"):
+        config.load("shapes", [override])
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("train: {beta: [1,")
+    with pytest.raises(UserError, match=r"broken\.yaml is not YAML"):
+        config.load(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        config.load(tmp_path / "absent.yaml")
+
+
+def test_a_recipe_starts_from_another_and_says_only_what_differs(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: shapes\nname: mine\ntrain: {beta: 7}\n")
+    mine, parent = config.load(tmp_path / "mine.yaml"), config.load("shapes")
+    assert set(config.differences(mine, parent)) == {"name", "train.beta"}
+
+
+def test_the_ai_judge_must_be_one_of_the_scorers():
+    with pytest.raises(UserError, match=r"label\.ai is 'hps'"):
+        config.load("shapes", ["label.ai=hps"])
+
+
+def test_settings_do_not_change_after_loading():
+    with pytest.raises(Exception, match="frozen"):
+        config.load("shapes").train.beta = 1.0
