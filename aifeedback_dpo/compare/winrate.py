@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, ratio
+from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, ratio, widened
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     won = cluster_sums(np.stack([outcome.mean(axis=0), count], axis=1), prompts)
     gained = cluster_sums(np.stack([margin.mean(axis=0), count], axis=1), prompts)
     return Duel(
-        win_rate=boot(won, ratio),
+        win_rate=widened(boot(won, ratio), confidence=confidence),
         difference=boot(gained, ratio),
         wins=int((outcome == 1).sum()),
         ties=int((outcome == 0.5).sum()),

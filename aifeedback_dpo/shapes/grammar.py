@@ -22,6 +22,7 @@ SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "purple")
 RELATIONS = ("above", "below", "left of", "right of")
 COUNTS = {"two": 2, "three": 3, "four": 4}
+SHARES = {"single": 0.05, "counting": 0.1, "colours": 0.35, "position": 0.5}
 
 
 @dataclass(frozen=True, order=True)
@@ -96,6 +97,16 @@ def parse(prompt: str) -> Scene | None:
 
 
 def prompts(split: Split, count: int | None = None) -> list[str]:
-    """The first `count` prompts of a split (all by default) in an order shuffled once and for all."""
-    chosen = [prompt for prompt, scene in scenes().items() if scene.split == split]
-    return sorted(chosen, key=lambda prompt: derive("shapes-order", prompt))[:count]
+    """The first `count` prompts of a split (all by default), shuffled once and for all.
+
+    However many are taken, half of them are about position and a third about colours, for as long as a category lasts.
+    """
+    by_category: dict[str, list[str]] = {}
+    for prompt, scene in scenes().items():
+        if scene.split == split:
+            by_category.setdefault(scene.category, []).append(prompt)
+    placed: list[tuple[float, str]] = []
+    for category, chosen in by_category.items():
+        shuffled = sorted(chosen, key=lambda prompt: derive("shapes-order", prompt))
+        placed += [((rank + 0.5) / SHARES[category], prompt) for rank, prompt in enumerate(shuffled)]
+    return [prompt for _, prompt in sorted(placed)][:count]

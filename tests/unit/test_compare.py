@@ -66,6 +66,12 @@ def test_a_duel_counts_wins_ties_and_losses():
     assert found.difference.value == pytest.approx(0.5)  # (1 + 0 - 2 + 3) / 4
 
 
+def test_a_few_wins_out_of_a_few_are_not_certain():
+    # Wilson at 95 % for 4 of 4: z = 1.96, low = 1 / (1 + z^2 / 4) = 0.510; for 3 of 3: 1 / (1 + z^2 / 3) = 0.438
+    assert duel(np.ones((1, 4)), np.zeros((1, 4)), list("abcd"), **BOOT).win_rate.low == pytest.approx(0.510, abs=1e-3)
+    assert duel(np.ones((1, 3)), np.zeros((1, 3)), list("abc"), **BOOT).win_rate.clear_of(0.5) == 0
+
+
 def test_swapping_the_sides_of_a_duel_mirrors_it():
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(3, 40)), rng.normal(size=(1, 40))

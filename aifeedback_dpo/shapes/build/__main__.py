@@ -1,6 +1,6 @@
 """python -m aifeedback_dpo.shapes.build [--out DIR] [--work DIR] [--seed N]
 
-Autoencoder, denoiser, CLIP, PickScore and aesthetic head, one after the other, each in half precision when it is done so
+Autoencoder, CLIP, denoiser, PickScore and aesthetic head, one after the other, each in half precision when it is done so
 that the next one learns from the very weights that ship. A stage whose folder stands in the work folder is not repeated,
 so a build that was stopped goes on where it was.
 """
@@ -47,9 +47,11 @@ def build(out: Path, work: Path, seed: int) -> None:
 
     vae_at = stage("vae", lambda at: autoencoder.train(seed).half().save_pretrained(at))
     vae = AutoencoderTiny.from_pretrained(vae_at).float()
-    pipeline_at = stage("pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at))
     clip_at = stage("clip", lambda at: clip.train(vae, seed).half().save_pretrained(at))
     base = CLIPModel.from_pretrained(clip_at, dtype=torch.float32)
+    pipeline_at = stage(
+        "pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at)
+    )
     pipeline = StableDiffusionPipeline.from_pretrained(pipeline_at, torch_dtype=torch.float32)
     gallery = pickscore.generate(pipeline, seed)
     pickscore_at = stage(

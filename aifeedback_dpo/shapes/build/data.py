@@ -22,12 +22,12 @@ def sample_scenes(count: int, *, seed: int, split: Split = "train") -> list[Scen
     """Scenes with the category shares above (where the split has the category), uniform within each."""
     rng = np.random.default_rng(derive("scenes", seed, split))
     by_category: dict[str, list[Scene]] = {}
-    for prompt in prompts(split):
+    for prompt in sorted(prompts(split), key=lambda prompt: derive("shapes-order", prompt)):
         scene = scenes()[prompt]
         by_category.setdefault(scene.category, []).append(scene)
     names = list(by_category)
-    shares = np.array([SHARES[name] for name in names])
-    picks = rng.choice(len(names), size=count, p=shares / shares.sum())
+    weights = np.array([SHARES[name] for name in names])
+    picks = rng.choice(len(names), size=count, p=weights / weights.sum())
     return [by_category[names[pick]][rng.integers(len(by_category[names[pick]]))] for pick in picks]
 
 

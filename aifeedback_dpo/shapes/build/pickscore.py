@@ -20,7 +20,7 @@ from aifeedback_dpo.shapes.oracle import Reading, read
 
 PROMPTS = 700
 CANDIDATES = 5
-SAMPLING = {"num_inference_steps": 12, "guidance_scale": 2.5}
+SAMPLING = {"num_inference_steps": 12, "guidance_scale": 1.0}
 STEPS = 500
 BATCH = 48
 
