@@ -39,6 +39,12 @@ class Weights(Settings):
     dtype: Dtype = "float32"
 
 
+class ScorerWeights(Weights):
+    """A scorer's weights, and a slope where the scorer defines none: P(a over b) = sigmoid(slope * difference of scores)."""
+
+    slope: Annotated[float, Field(gt=0)] | None = None
+
+
 class Prompts(Settings):
     """`shapes` (the grammar) or a UTF-8 text file with a prompt a line; the last `eval` prompts of a file are held out."""
 
@@ -64,11 +70,11 @@ class Generate(Settings):
 class Label(Settings):
     """Scorers by name, and the rule by which two scores become a preference."""
 
-    scorers: dict[Name, Weights]
+    scorers: dict[Name, ScorerWeights]
     ai: Name = Field("pickscore", description="the scorer that `ai` stands for")
     raters: Literal["simulated"] | None = None
     tie_band: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        0.0, description="|p_a - 1/2| up to this is a tie; equal scores always are"
+        0.0, description="|p_a - 1/2| up to this is a tie, where a slope gives p_a; equal scores always are"
     )
     batch_size: Count = 64
 
@@ -128,7 +134,15 @@ class Recipe(Settings):
         return self
 
     def judge(self, name: str) -> str:
-        """The judge a name stands for: `ai` is what the recipe says, anything else is itself."""
+        """The judge a name stands for: `ai` is what the recipe says, anything else is itself.
+
+        Raises UserError, with the nearest name, for one that nobody in this recipe bears.
+        """
+        known = list(dict.fromkeys(["human", "ai", *self.label.scorers, "random"]))
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean '{near[0]}'?" if near else "."
+            raise UserError(f"no judge '{name}'{hint} Known: {', '.join(known)}")
         return self.label.ai if name == "ai" else name
 
 
@@ -237,7 +251,7 @@ def _fields(path: Sequence[str]) -> list[str]:
         if not (isinstance(model, type) and issubclass(model, Settings)):
             return []
         field = model.model_fields.get(part)
-        model = Weights if field is None else field.annotation
+        model = ScorerWeights if field is None else field.annotation
         if field is not None and part == "scorers":
             return []
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, Settings) else []

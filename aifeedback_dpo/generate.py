@@ -81,6 +81,8 @@ def read_prompts(settings: Prompts) -> dict[str, list[str]]:
         from aifeedback_dpo.shapes import grammar
 
         found = {"train": grammar.prompts("train"), "eval": grammar.prompts(settings.held_out)}
+    elif settings.held_out == "tune":
+        raise UserError("prompts.held_out=tune goes with prompts.source=shapes; a file holds out its last prompts, as `eval`")
     else:
         lines = _lines(Path(settings.source))
         if len(lines) < settings.train + settings.eval:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aifeedback_dpo import engine, preferences, scorers
+from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.records import CONTROL, HUMAN
 from aifeedback_dpo.scorers import scoring
 from aifeedback_dpo.store import Run
-
-HUMAN = "human"
-CONTROL = "random"
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Labels:
 
 def judges_of(run: Run, names: Sequence[str]) -> list[str]:
     """The scorers asked for (the recipe's `ai` by default), checked, and the random control."""
-    asked = [run.recipe.judge(name) for name in names] or [run.recipe.label.ai]
+    asked = [run.recipe.label.ai if name == "ai" else name for name in names] or [run.recipe.label.ai]
     for name in asked:
-        scorers.check(name, list(run.recipe.label.scorers))
+        scorers.check(name)
     return list(dict.fromkeys([*asked, CONTROL]))
 
 
@@ -80,7 +79,7 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
     result = Labels()
     broken: dict[str, scoring.Unreadable] = {}
     for name in judges:
-        weights = run.recipe.label.scorers.get(name)
+        weights = run.recipe.label.scorers.get(name) or (ScorerWeights(id="none") if name == CONTROL else None)
         if weights is None:
             raise UserError(
                 f"label.scorers.{name} is not in the recipe; add its weights, as in label.scorers.{name}.id=FOLDER"
@@ -93,9 +92,9 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
         score_a, score_b = (
             np.array([values.get(pair[side], np.nan) for pair in pairs]) for side in ("image_a", "image_b")
         )
-        tie_band = run.recipe.label.tie_band
-        p_a = preferences.from_scores(score_a, score_b, slope=scorer.slope, tie_band=tie_band)
-        how = preferences.rule(slope=scorer.slope, tie_band=tie_band)
+        slope, tie_band = weights.slope or scorer.slope, run.recipe.label.tie_band
+        p_a = preferences.from_scores(score_a, score_b, slope=slope, tie_band=tie_band)
+        how = preferences.rule(slope=slope, tie_band=tie_band)
         rows = [
             _row(pair, name, float(p), margin=float(margin), annotator=name, rule=how)
             for pair, p, margin in zip(pairs, p_a, score_a - score_b, strict=True)
@@ -104,16 +103,19 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
         result.judged.append(_commit(run, name, rows, len(pairs), how))
         run.record(f"label/{name}", "done", rule=how, pairs=len(rows))
     if run.recipe.label.raters == "simulated":
-        result.judged.append(_vote(run, pairs, prompts, progress))
+        judged, unseen = _vote(run, pairs, prompts, progress)
+        result.judged.append(judged)
+        broken |= {found.image_id: found for found in unseen}
     result.unreadable.extend(broken.values())
     return result
 
 
-def _vote(run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progress: engine.Progress) -> Judged:
-    """One vote a pair by the simulated raters, who see the picture and what the prompt asks for."""
+def _vote(run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progress: engine.Progress) -> tuple[Judged, list[scoring.Unreadable]]:
+    """One vote a pair by the simulated raters, who see the picture and what the prompt asks for; and what they could not see."""
     from aifeedback_dpo.shapes import grammar, oracle, raters
 
     utilities: dict[str, float] = {}
+    unseen: list[scoring.Unreadable] = []
     with progress.task("Simulated raters vote", len(prompts)) as bar:
         for image_id, data in run.images(prompts):
             scene = grammar.parse(prompts[image_id])
@@ -123,8 +125,8 @@ def _vote(run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progre
                 )
             try:
                 utilities[image_id] = raters.utility(oracle.read(scoring.decode(data)), scene)
-            except OSError:
-                continue
+            except OSError as error:
+                unseen.append(scoring.Unreadable(image_id, scoring.reason(error)))
             bar.advance(1)
     rows = []
     for pair in pairs:
@@ -136,7 +138,7 @@ def _vote(run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progre
             )
     judged = _commit(run, HUMAN, rows, len(pairs), "one simulated vote")
     run.record(f"label/{HUMAN}", "done", simulated=True, pairs=len(rows))
-    return judged
+    return judged, unseen
 
 
 def _row(

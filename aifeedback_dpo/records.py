@@ -10,6 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+BASE = "base"
+HUMAN = "human"
+CONTROL = "random"
+
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 PROMPTS = pa.schema(

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-BASE = "base"
-CONTROL = "random"
+from aifeedback_dpo.records import BASE, CONTROL
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
@@ -39,6 +38,7 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
         row for row in result["duels"] if (row["policy"], row["against"], row["metric"]) == (ours, theirs, metric)
     )
     rate = row["win_rate"]
+    seeds = len(row["seeds"])
     against = "the base model" if theirs == BASE else f"{title(result, theirs)} labels"
     verdict = (
         "no difference seen from"

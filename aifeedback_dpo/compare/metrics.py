@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.errors import DataError
+from aifeedback_dpo.records import CONTROL
 from aifeedback_dpo.scorers import scoring
 from aifeedback_dpo.store import Run
-
-CONTROL = "random"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each image id. `truth` marks the oracle's, which no judge of the training data has computed."""
+    """A number for each image id. `truth` marks the oracle's; a simulated vote is a noisy draw of its utility."""
 
     name: str
     about: str
@@ -30,14 +29,15 @@ def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
         scorer = scorers.load(name, weights)
         unreadable = scoring.score(run, name, scorer, prompts, progress)
         if unreadable:
-            raise DataError(
-                f"{len(unreadable)} held-out images cannot be read (first: {unreadable[0].image_id}); delete their parts "
-                "under images/ and run `ddpo compare` again"
-            )
+            raise _broken(unreadable[0].image_id)
         values = scoring.scores(run, name, scorer.recipe)
         about = "P(preferred) is its sigmoid" if scorer.slope else "only its order means anything"
         found.append(Metric(name, about, False, {image_id: values[image_id] for image_id in prompts}))
     return found
+
+
+def _broken(image_id: str) -> DataError:
+    return DataError(f"held-out image {image_id} cannot be read; delete its part under images/ and run `ddpo compare` again")
 
 
 def _oracle(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> list[Metric]:
@@ -49,7 +49,10 @@ def _oracle(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
             scene = grammar.parse(prompts[image_id])
             if scene is None:
                 raise DataError(f"the oracle reads the shapes grammar only; this prompt is not: {prompts[image_id]!r}")
-            reading = oracle.read(scoring.decode(data))
+            try:
+                reading = oracle.read(scoring.decode(data))
+            except OSError as error:
+                raise _broken(image_id) from error
             utility[image_id] = raters.utility(reading, scene)
             correct[image_id] = float(reading.correct(scene))
             appeal[image_id] = reading.appeal

@@ -1,6 +1,6 @@
 """Scorers, one file each: pictures and prompts in, one raw number a picture out.
 
-A scorer is found by name in the table below, or as `module:Class`, which is how a user brings their own.
+A scorer is found by name in the table below.
 """
 
 from collections.abc import Sequence
@@ -40,24 +40,18 @@ class Scorer(Protocol):
     def score(self, images: "Sequence[Image.Image]", prompts: Sequence[str]) -> "NDArray[np.float32]": ...
 
 
-def check(name: str, known: Sequence[str] = ()) -> None:
+def check(name: str) -> None:
     """Raises UserError, with the nearest known name, unless this is a scorer."""
-    if ":" in name or name in known or name in REGISTRY:
+    if name in REGISTRY:
         return
-    every = list(dict.fromkeys([*known, *REGISTRY]))
-    near = get_close_matches(name, every, n=1)
+    near = get_close_matches(name, REGISTRY, n=1)
     hint = f", did you mean '{near[0]}'?" if near else "."
-    raise UserError(f"no scorer '{name}'{hint} Known: {', '.join(every)}; or module:Class for your own")
+    raise UserError(f"no scorer '{name}'{hint} Known: {', '.join(REGISTRY)}")
 
 
 def load(name: str, weights: Weights) -> Scorer:
     """The scorer of that name with these weights. Raises UserError for an unknown one, ModelMissing without weights."""
     check(name)
-    module, _, attribute = REGISTRY.get(name, name).partition(":")
-    try:
-        made: Scorer = getattr(import_module(module), attribute)(weights)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if name in REGISTRY:
-            raise
-        raise UserError(f"scorer '{name}' cannot be imported: {error}") from error
+    module, _, attribute = REGISTRY[name].partition(":")
+    made: Scorer = getattr(import_module(module), attribute)(weights)
     return made

@@ -27,6 +27,11 @@ def decode(data: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
+def reason(error: OSError) -> str:
+    """Why a picture would not open, short."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]
+
+
 def score(
     run: Run, name: str, scorer: Scorer, prompts: Mapping[str, str], progress: engine.Progress
 ) -> list[Unreadable]:
@@ -42,7 +47,7 @@ def score(
             try:
                 images[image_id] = decode(data)
             except OSError as error:
-                unreadable.append(Unreadable(image_id, str(error).splitlines()[0][:80]))
+                unreadable.append(Unreadable(image_id, reason(error)))
         rows = []
         readable = [image_id for image_id in part.units if image_id in images]
         size = run.recipe.label.batch_size

@@ -49,9 +49,7 @@ def build(out: Path, work: Path, seed: int) -> None:
     vae = AutoencoderTiny.from_pretrained(vae_at).float()
     clip_at = stage("clip", lambda at: clip.train(vae, seed).half().save_pretrained(at))
     base = CLIPModel.from_pretrained(clip_at, dtype=torch.float32)
-    pipeline_at = stage(
-        "pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at)
-    )
+    pipeline_at = stage("pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at))
     pipeline = StableDiffusionPipeline.from_pretrained(pipeline_at, torch_dtype=torch.float32)
     gallery = pickscore.generate(pipeline, seed)
     pickscore_at = stage(
