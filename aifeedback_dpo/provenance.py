@@ -26,10 +26,17 @@ def now() -> str:
 @cache
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: of the name and content of each weight and configuration file."""
+    return _hash(folder, {".safetensors", ".bin", ".json", ".pt", ".pth", ".txt"})
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A hash of the weights alone, as of a policy, whose description names times and versions."""
+    return _hash(folder, {".safetensors"})
+
+
+def _hash(folder: Path, suffixes: set[str]) -> str:
     digest = hashlib.sha256()
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix in {".safetensors", ".bin", ".json", ".pt", ".pth", ".txt"}
-    )
+    files = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:

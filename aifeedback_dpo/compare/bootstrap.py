@@ -24,8 +24,9 @@ class Estimate:
         """+1 when the whole interval lies above the level, -1 below, 0 when it holds it."""
         return int(self.low > level) - int(self.high < level)
 
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON; what is undefined (NaN) becomes None."""
+        return {key: None if math.isnan(value) else value for key, value in asdict(self).items()}
 
 
 def cluster_sums(rows: Array, clusters: Sequence[str]) -> Array:
@@ -52,16 +53,19 @@ def estimate(
     return Estimate(value, float(low), float(high), len(sums))
 
 
-def widened(share: Estimate, *, confidence: float) -> Estimate:
-    """A share's interval, made at least as wide as Wilson's for so many prompts (Wilson 1927).
+def widened(share: Estimate, *, decided: int, confidence: float) -> Estimate:
+    """A win rate's interval, at least as wide as Wilson's (1927) on the `decided` prompts, ties fixed at one half.
 
     A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    count, p = share.prompts, share.value
-    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return Estimate(p, min(share.low, centre - half), max(share.high, centre + half), count)
+    if not decided:
+        return share
+    z, weight = NormalDist().inv_cdf((1 + confidence) / 2), decided / share.prompts
+    p = min(max(0.5 + (share.value - 0.5) / weight, 0.0), 1.0)
+    centre = (p + z * z / (2 * decided)) / (1 + z * z / decided)
+    half = z / (1 + z * z / decided) * math.sqrt(p * (1 - p) / decided + z * z / (4 * decided * decided))
+    low, high = (0.5 + weight * (edge - 0.5) for edge in (centre - half, centre + half))
+    return Estimate(share.value, min(share.low, low), max(share.high, high), share.prompts)
 
 
 def ratio(totals: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aifeedback_dpo.compare.bootstrap import Estimate
 from aifeedback_dpo.records import BASE, CONTROL
 
 
@@ -11,7 +12,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
     metric = primary(result)
     said = [_duel(result, second, first, metric)]
     said += [_duel(result, judge, BASE, metric) for judge in (first, second)]
-    if any(row["policy"] == CONTROL for row in result["duels"]):
+    if CONTROL not in (first, second) and _row(result, CONTROL, BASE, metric):
         said.append(_duel(result, CONTROL, BASE, metric))
     accuracy = result["labels"]["accuracy"]
     said.append(
@@ -34,24 +35,29 @@ def title(result: dict[str, Any], judge: str) -> str:
 
 
 def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
-    row = next(
-        row for row in result["duels"] if (row["policy"], row["against"], row["metric"]) == (ours, theirs, metric)
-    )
-    rate = row["win_rate"]
-    seeds = len(row["seeds"])
+    row = _row(result, ours, theirs, metric)
+    assert row is not None
     against = "the base model" if theirs == BASE else f"{title(result, theirs)} labels"
-    verdict = (
-        "no difference seen from"
-        if rate["low"] <= 0.5 <= rate["high"]
-        else "better than"
-        if rate["low"] > 0.5
-        else "worse than"
-    )
+    verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[_side(row)]
+    control = _row(result, ours, CONTROL, metric)
+    doubt = ""
+    if theirs == BASE and _side(row) and control is not None and _side(control) != _side(row):
+        doubt = " (but not told apart from random labels)"
     caution = " (this scorer labelled the training data)" if row["in_loop"] else ""
+    seeds = f", {len(row['seeds'])} training seeds" if len(row["seeds"]) > 1 else ""
     return (
-        f"Trained on {title(result, ours)} labels: {verdict} {against} by {metric}{caution}, "
-        f"preferred on {_interval(rate, result)} of {result['prompts']} held-out prompts."
+        f"Trained on {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
+        f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}."
     )
+
+
+def _row(result: dict[str, Any], ours: str, theirs: str, metric: str) -> dict[str, Any] | None:
+    wanted = (ours, theirs, metric)
+    return next((row for row in result["duels"] if (row["policy"], row["against"], row["metric"]) == wanted), None)
+
+
+def _side(row: dict[str, Any]) -> int:
+    return Estimate(**row["win_rate"]).clear_of(0.5)
 
 
 def _interval(estimate: dict[str, float], result: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def write(run: Run, result: dict[str, Any], shown: Pictures) -> None:
         path = folder / "images" / f"{image_id}.webp"
         if not path.exists():
             run.write(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
-    run.write_text(folder / "report.json", json.dumps(result, indent=2) + "\n")
+    run.write_text(folder / "report.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     run.write_text(folder / "index.html", render(result, shown, _histories(run, result)))
 
 
@@ -82,7 +82,6 @@ def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[di
         sides=sides,
         cells=cells,
         title=lambda judge: headline.title(result, judge),
-        primary=headline.primary(result),
         curves=curves.draw(histories),
     )
 
@@ -93,7 +92,7 @@ def _histories(run: Run, result: dict[str, Any]) -> dict[str, list[dict[str, flo
     for row in result["policies"]:
         path = run.policy_folder(row["policy"], row["seeds"][0]) / "metrics.jsonl"
         if path.exists():
-            found[row["policy"]] = [json.loads(line) for line in path.read_text().splitlines()]
+            found[headline.title(result, row["policy"])] = [json.loads(line) for line in path.read_text().splitlines()]
     return found
 
 
@@ -105,7 +104,3 @@ def _heat(rate: dict[str, float]) -> str:
         return "down strong" if rate["high"] < 0.4 else "down"
     return "even"
 
-
-def page(run: Run) -> Path:
-    """Where the page lies."""
-    return run.report / "index.html"

@@ -1,6 +1,5 @@
 """Two judges of a run, compared: their labels on the same pairs, and the policies trained on them on held-out prompts."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ import numpy as np
 
 from aifeedback_dpo import engine, provenance
 from aifeedback_dpo.compare import agreement, headline, metrics, report, winrate
-from aifeedback_dpo.compare.metrics import CONTROL, Metric
+from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.models.sampling import BASE, Shot, Source
+from aifeedback_dpo.models.sampling import Shot, Source
+from aifeedback_dpo.records import BASE, CONTROL, HUMAN
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.store import Run, read_policy
 from aifeedback_dpo.weights import locate
 
 
@@ -68,7 +68,7 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
     result = {
         "run": run.root.name,
         "judges": [first, second],
-        "simulated": [name for name in (first, second) if name == "human" and run.recipe.label.raters],
+        "simulated": [HUMAN] if run.recipe.label.raters else [],
         "labels": agreed.to_dict(),
         "prompts": len(prompts),
         "held_out": run.recipe.prompts.held_out,
@@ -91,6 +91,8 @@ def _labels(run: Run, first: str, second: str) -> tuple[agreement.Agreement, lis
         tables[judge] = {row["pair_id"]: row for row in run.rows("preferences", ["pair_id", "p_a", "margin"], judge)}
         if not tables[judge]:
             raise UserError(f"{run.root} has no preferences of judge '{judge}'; run `ddpo label` first")
+    if not tables[first].keys() & tables[second].keys():
+        raise UserError(f"{first} and {second} judged no pair in common; run `ddpo label` again")
     both = [
         pair for pair in run.rows("pairs") if pair["pair_id"] in tables[first] and pair["pair_id"] in tables[second]
     ]
@@ -140,12 +142,20 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
             chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
     entries = []
     for name, seed, folder in chosen:
-        revision = json.loads((folder / "policy.json").read_text())["made_from"] if folder else ""
+        revision = _revision(folder, located.revision) if folder else ""
         title = f"{name}/seed-{seed}" if folder else BASE
         source = Source(located.name, located.revision, run.recipe.model.dtype, title, revision)
         shots = sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=1)
         entries.append(Entry(name, seed, folder, shots))
     return entries
+
+
+def _revision(folder: Path, base: str) -> str:
+    """A hash of the policy's weights. Raises UserError where it was trained on another base model."""
+    trained_on = read_policy(folder)["base"]["revision"]
+    if trained_on != base:
+        raise UserError(f"{folder} was trained on base model {trained_on[:12]}, this run's is {base[:12]}; train it again")
+    return provenance.weights_fingerprint(folder)
 
 
 def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None:
@@ -162,20 +172,33 @@ def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None
         sampling.take(run, model, entry.shots, progress, name=f"Drawing held-out prompts: {title}", folder=entry.folder)
 
 
-def _columns(entries: Sequence[Entry], metric: Metric, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(training seeds, prompts)"""
-    return np.array([[metric.values[shot.image_id] for shot in entry.shots] for entry in entries if entry.name == name])
+def _columns(
+    entries: Sequence[Entry], metric: Metric, name: str, seeds: Sequence[int]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(training seeds, prompts); the base has one row, whatever the seeds."""
+    chosen = [entry for entry in entries if entry.name == name and (name == BASE or entry.seed in seeds)]
+    return np.array([[metric.values[shot.image_id] for shot in entry.shots] for entry in chosen])
+
+
+def _seeds(entries: Sequence[Entry], *names: str) -> list[int]:
+    """The training seeds that all of these policies have. Raises UserError where there is none."""
+    found = [{entry.seed for entry in entries if entry.name == name} for name in names if name != BASE]
+    common = sorted(set.intersection(*found))
+    if not common:
+        raise UserError(f"{' and '.join(names)} have no training seed in common; train both with the same train.seeds")
+    return common
 
 
 def _means(run: Run, entries: Sequence[Entry], measured: Sequence[Metric]) -> list[dict[str, Any]]:
     rows = []
     prompts = [shot.prompt for shot in entries[0].shots]
     for name in dict.fromkeys(entry.name for entry in entries):
+        seeds = [entry.seed for entry in entries if entry.name == name]
         values = {
-            metric.name: winrate.mean(_columns(entries, metric, name), prompts, **_bootstrap(run)).to_dict()
+            metric.name: winrate.mean(_columns(entries, metric, name, seeds), prompts, **_bootstrap(run)).to_dict()
             for metric in measured
         }
-        rows.append({"policy": name, "seeds": [entry.seed for entry in entries if entry.name == name], "means": values})
+        rows.append({"policy": name, "seeds": seeds, "means": values})
     return rows
 
 
@@ -188,15 +211,13 @@ def _duels(
     sides += [(second, first)] + [(name, CONTROL) for name in (first, second) if CONTROL in names and name != CONTROL]
     prompts = [shot.prompt for shot in entries[0].shots]
     rows = []
-    for ours, theirs in sides:
+    for ours, theirs in dict.fromkeys(sides):
+        seeds = _seeds(entries, ours, theirs)
         for metric in measured:
-            fought = winrate.duel(
-                _columns(entries, metric, ours), _columns(entries, metric, theirs), prompts, **_bootstrap(run)
-            )
-            in_loop = metric.name in (ours, theirs)
-            rows.append(
-                {"policy": ours, "against": theirs, "metric": metric.name, "in_loop": in_loop, **fought.to_dict()}
-            )
+            columns = (_columns(entries, metric, name, seeds) for name in (ours, theirs))
+            fought = winrate.duel(*columns, prompts, **_bootstrap(run))
+            side = {"policy": ours, "against": theirs, "metric": metric.name, "seeds": seeds}
+            rows.append(side | {"in_loop": metric.name in (ours, theirs)} | fought.to_dict())
     return rows
 
 
@@ -211,7 +232,7 @@ def _bootstrap(run: Run) -> dict[str, Any]:
 
 def _description(entry: Entry) -> dict[str, Any]:
     assert entry.folder is not None
-    description: dict[str, Any] = json.loads((entry.folder / "policy.json").read_text())
+    description = read_policy(entry.folder)
     return {
         key: description[key] for key in ("method", "pairs", "ties_left_out", "beta", "beta_of_equation_14", "warning")
     }

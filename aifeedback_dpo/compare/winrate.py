@@ -49,7 +49,7 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     won = cluster_sums(np.stack([outcome.mean(axis=0), count], axis=1), prompts)
     gained = cluster_sums(np.stack([margin.mean(axis=0), count], axis=1), prompts)
     return Duel(
-        win_rate=widened(boot(won, ratio), confidence=confidence),
+        win_rate=widened(boot(won, ratio), decided=int((outcome != 0.5).any(axis=0).sum()), confidence=confidence),
         difference=boot(gained, ratio),
         wins=int((outcome == 1).sum()),
         ties=int((outcome == 0.5).sum()),

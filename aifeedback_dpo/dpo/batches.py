@@ -31,19 +31,20 @@ def decided(pairs: Sequence[Mapping[str, Any]], preferences: Sequence[Mapping[st
     return made
 
 
-def schedule(pairs: Sequence[Pair], *, size: int, steps: int, seed: int) -> Iterator[list[tuple[Pair, int]]]:
-    """`steps` batches of (pair, visit): each epoch visits every pair once, in an order hashed from seed, epoch and pair.
+def schedule(pair_ids: Sequence[str], *, size: int, steps: int, seed: int) -> Iterator[list[tuple[str, int]]]:
+    """`steps` batches of (pair id, visit): each epoch visits every pair once, in an order hashed from seed, epoch and pair.
 
-    Two judges who decided the same pairs therefore visit them in the same order, whoever wins.
+    The order is over all pairs of the run, so that every judge meets the same pairs at the same step; a pair that a judge
+    called a tie is left out of that judge's batch, which shrinks by one.
     """
-    visits = _visits(pairs, seed)
+    visits = _visits(pair_ids, seed)
     for _ in range(steps):
         yield [next(visits) for _ in range(size)]
 
 
-def _visits(pairs: Sequence[Pair], seed: int) -> Iterator[tuple[Pair, int]]:
+def _visits(pair_ids: Sequence[str], seed: int) -> Iterator[tuple[str, int]]:
     epoch = 0
     while True:
-        for pair in sorted(pairs, key=lambda pair: derive(seed, "order", epoch, pair.pair_id)):
-            yield pair, epoch
+        for pair_id in sorted(pair_ids, key=lambda pair_id: derive(seed, "order", epoch, pair_id)):
+            yield pair_id, epoch
         epoch += 1

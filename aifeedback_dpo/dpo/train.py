@@ -28,52 +28,6 @@ DRIFT_WINDOW = 50
 DRIFT_LIMIT = 0.02
 
 
-@dataclass(frozen=True)
-class Job:
-    """A policy to train: a judge's decided pairs and a seed."""
-
-    judge: str
-    seed: int
-    pairs: list[Pair]
-    ties: int
-    made_from: str
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.judge}, seed {self.seed}"
-
-    @property
-    def done(self) -> bool:
-        return (self.folder / "policy.json").exists()
-
-
-def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
-    """The policies to train, finished ones included, without loading a model.
-
-    Raises UserError for a judge without preferences, and for a policy that was trained from something else.
-    """
-    settings = run.recipe.train
-    pairs = run.rows("pairs")
-    revision = locate(run.recipe.model, "pipeline").revision
-    how = settings.model_dump(mode="json", exclude={"judges", "seeds"})
-    jobs = []
-    for judge in dict.fromkeys(run.recipe.judge(name) for name in (judges or settings.judges)):
-        preferences = run.rows("preferences", ["pair_id", "p_a"], judge)
-        decided = batches.decided(pairs, preferences)
-        if not decided:
-            what = "no preferences" if not preferences else "only ties"
-            scorer = "" if judge == "human" else f" --scorer {judge}"
-            raise UserError(f"{run.root} has {what} of judge '{judge}'; run `ddpo label{scorer}` first")
-        for seed in settings.seeds:
-            made_from = content_id(how, judge, seed, revision, [(pair.pair_id, pair.winner) for pair in decided])
-            job = Job(judge, seed, decided, len(preferences) - len(decided), made_from, run.policy_folder(judge, seed))
-            if job.done and json.loads((job.folder / "policy.json").read_text())["made_from"] != made_from:
-                raise UserError(f"{job.folder} was trained from other preferences; delete it, or choose another --run")
-            jobs.append(job)
-    return jobs
-
-
 def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[dict[str, Any]]:
     """Trains what is not trained yet; a policy is there whole or not at all. Gives the policies' descriptions."""
     settings = run.recipe.train

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifeedback_dpo import engine
 from aifeedback_dpo.config import Generate
-from aifeedback_dpo.records import content_id, prompt_id
+from aifeedback_dpo.records import BASE, content_id, prompt_id
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, encode_image
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from aifeedback_dpo.models.sd import StableDiffusion
-
-BASE = "base"
 
 
 @dataclass(frozen=True)

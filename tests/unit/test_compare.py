@@ -72,6 +72,13 @@ def test_a_few_wins_out_of_a_few_are_not_certain():
     assert duel(np.ones((1, 3)), np.zeros((1, 3)), list("abc"), **BOOT).win_rate.clear_of(0.5) == 0
 
 
+def test_ties_do_not_hide_a_clear_difference():
+    # 40 won, 20 lost, 452 tied: a binomial of 60 at one half leaves [20, 40] to chance with 1.4 %
+    ours = np.array([[1.0] * 40 + [-1.0] * 20 + [0.0] * 452])
+    found = duel(ours, np.zeros((1, 512)), [str(n) for n in range(512)], **BOOT)
+    assert found.win_rate.clear_of(0.5) == found.difference.clear_of(0.0) == 1
+
+
 def test_swapping_the_sides_of_a_duel_mirrors_it():
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(3, 40)), rng.normal(size=(1, 40))
