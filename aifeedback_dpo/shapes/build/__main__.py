@@ -1,8 +1,8 @@
 """python -m aifeedback_dpo.shapes.build [--out DIR] [--work DIR] [--seed N]
 
 Autoencoder, CLIP, denoiser, PickScore and aesthetic head, one after the other, each in half precision when it is done so
-that the next one learns from the very weights that ship. A stage whose folder stands in the work folder is not repeated,
-so a build that was stopped goes on where it was.
+that the next one learns from the very weights that ship. A stage whose folder stands in the work folder, made by the same
+sources with the same seed, is not repeated, so a build that was stopped goes on where it was.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
@@ -24,21 +26,26 @@ from aifeedback_dpo.shapes.build.vocabulary import tokenizer
 
 log = logging.getLogger("shapes.build")
 
+THREADS = 2
+"""Sums depend on how many threads share them; a fixed number makes the weights those of any machine with two cores."""
+
 
 def build(out: Path, work: Path, seed: int) -> None:
     """Every weight, then the model card, moved to `out` when all is done."""
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(THREADS)
     seconds: dict[str, float] = {}
+    made_by = {"seed": seed, "sources": sources(), "torch": torch.__version__}
 
     def stage(name: str, make: Callable[[Path], None]) -> Path:
         folder = work / name
-        if not (folder / "done.json").exists():
+        if not _stands(folder, made_by):
             start = time.monotonic()
             partial = work / f"{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             make(partial)
-            (partial / "done.json").write_text(json.dumps({"seconds": round(time.monotonic() - start)}))
+            (partial / "done.json").write_text(json.dumps(made_by | {"seconds": round(time.monotonic() - start)}))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
         seconds[name] = json.loads((folder / "done.json").read_text())["seconds"]
@@ -51,7 +58,9 @@ def build(out: Path, work: Path, seed: int) -> None:
     base = CLIPModel.from_pretrained(clip_at, dtype=torch.float32)
     pipeline_at = stage("pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at))
     pipeline = StableDiffusionPipeline.from_pretrained(pipeline_at, torch_dtype=torch.float32)
+    start = time.monotonic()
     gallery = pickscore.generate(pipeline, seed)
+    seconds["gallery"] = round(time.monotonic() - start)
     pickscore_at = stage(
         "pickscore", lambda at: pickscore.train_pickscore(base, gallery, seed).half().save_pretrained(at)
     )
@@ -74,6 +83,18 @@ def build(out: Path, work: Path, seed: int) -> None:
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns("done.json"))
     (out / "README.md").write_text(card.write(figures, seconds, seed))
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def sources() -> str:
+    """SHA-256 of the world's own modules, by which a stage is known to be theirs."""
+    world = Path(__file__).parents[1]
+    files = sorted([*world.glob("*.py"), *world.glob("build/*.py")])
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _stands(folder: Path, made_by: dict[str, Any]) -> bool:
+    done = folder / "done.json"
+    return done.exists() and made_by.items() <= json.loads(done.read_text()).items()
 
 
 def main() -> None:

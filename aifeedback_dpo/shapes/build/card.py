@@ -91,7 +91,8 @@ and an aesthetic head. For demonstrations and tests of preference learning, and 
     StableDiffusionPipeline.from_pretrained("pipeline")      CLIPModel.from_pretrained("clip")      # or "pickscore"
 
 Made by `python -m aifeedback_dpo.shapes.build --seed {seed}` from nothing but the renderer and the simulated raters
-(torch {torch.__version__}; {times} on two CPU cores). All weights are float16.
+(torch {torch.__version__}; {times} on two CPU cores). Networks are float16, the
+aesthetic head float32.
 
 ## Figures
 

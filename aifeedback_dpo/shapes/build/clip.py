@@ -11,7 +11,7 @@ from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.shapes.build.autoencoder import rebuild
 from aifeedback_dpo.shapes.build.data import Pace, batches, cosine, render_all, sample_scenes
 from aifeedback_dpo.shapes.build.vocabulary import LENGTH, tokenizer
-from aifeedback_dpo.shapes.grammar import COLOURS, COUNTS, RELATIONS, SHAPES, Kind, Scene
+from aifeedback_dpo.shapes.grammar import COLOURS, COUNTS, RELATIONS, SHAPES, Kind, Scene, prompts
 
 PICTURES = 24_000
 STEPS = 1_800
@@ -71,6 +71,13 @@ def confuse(scene: Scene, rng: np.random.Generator) -> Scene:
     return Scene(changed, scene.relation) if len(set(changed)) == len(set(objects)) else confuse(scene, rng)
 
 
+def wrong_caption(scene: Scene, allowed: frozenset[str], rng: np.random.Generator) -> Scene:
+    """A confusion of `scene` whose prompt is among `allowed`: held-out prompts are no negatives either."""
+    while (wrong := confuse(scene, rng)).prompt not in allowed:
+        pass
+    return wrong
+
+
 def may_hold(pictured: Scene, said: Scene) -> bool:
     """Whether a caption could be true of a picture drawn for another caption, so that it is no negative for it."""
     if sorted(pictured.objects) != sorted(said.objects):
@@ -89,14 +96,14 @@ def train(vae: AutoencoderTiny, seed: int, *, steps: int = STEPS) -> CLIPModel:
     pictures[::2] = rebuild(vae, pictures[::2])
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    words = tokenizer()
+    words, allowed = tokenizer(), frozenset(prompts("train"))
     model = CLIPModel(configuration()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     pace = Pace("clip", steps)
     for step, index in enumerate(batches(len(pictures), BATCH, steps, seed=derive("clip", seed))):
         pictured = [chosen[i] for i in index]
-        said = pictured + [confuse(scene, rng) for scene in pictured]
+        said = pictured + [wrong_caption(scene, allowed, rng) for scene in pictured]
         tokens = words([scene.prompt for scene in said], padding=True, truncation=True, return_tensors="pt")
         images = normalize(model.get_image_features(pixel_values(pictures[index])).pooler_output, dim=-1)
         texts = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
