@@ -2,8 +2,8 @@
 
     recipe = load("shapes", ["train.beta=1000"])
 
-A recipe may start from another (`extends: shapes`). Nothing is rewritten after loading: settings are frozen, and one
-setting never changes another.
+A recipe may start from another (`extends: shapes`, or a path seen from its own folder). Nothing is rewritten after
+loading: settings are frozen, and one setting never changes another.
 """
 
 import difflib
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from yaml import YAMLError
 
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.records import CONTROL, HUMAN
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Count = Annotated[int, Field(gt=0)]
@@ -77,6 +78,7 @@ class Label(Settings):
         0.0, description="|p_a - 1/2| up to this is a tie, where a slope gives p_a; equal scores always are"
     )
     batch_size: Count = 64
+    images_per_part: Count = 256
 
 
 class Train(Settings):
@@ -133,12 +135,16 @@ class Recipe(Settings):
             )
         return self
 
+    def title(self, judge: str) -> str:
+        """A judge's name as it is shown: simulated people are always called so."""
+        return f"{judge} (simulated)" if judge == HUMAN and self.label.raters else judge
+
     def judge(self, name: str) -> str:
         """The judge a name stands for: `ai` is what the recipe says, anything else is itself.
 
         Raises UserError, with the nearest name, for one that nobody in this recipe bears.
         """
-        known = list(dict.fromkeys(["human", "ai", *self.label.scorers, "random"]))
+        known = list(dict.fromkeys([HUMAN, "ai", *self.label.scorers, CONTROL]))
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean '{near[0]}'?" if near else "."
@@ -188,7 +194,7 @@ def _shipped() -> Any:
 
 def _read(recipe: str | Path) -> dict[str, Any]:
     text = str(recipe)
-    is_path = text.endswith((".yaml", ".yml")) or "/" in text or "\\" in text
+    is_path = _is_path(text)
     if not is_path and text not in names():
         near = difflib.get_close_matches(text, names(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -202,7 +208,14 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         raise UserError(f"recipe {text} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"recipe {text} must be a mapping of keys to values")
+    parent = loaded.get("extends")
+    if is_path and isinstance(parent, str) and _is_path(parent):
+        loaded["extends"] = str(Path(text).parent / parent)
     return {str(key): value for key, value in loaded.items()}
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith((".yaml", ".yml")) or "/" in text or "\\" in text
 
 
 def _extended(source: dict[str, Any], seen: tuple[str, ...] = ()) -> Any:

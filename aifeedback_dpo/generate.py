@@ -11,7 +11,7 @@ from aifeedback_dpo.models import sampling
 from aifeedback_dpo.records import pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
 from aifeedback_dpo.store import Run
-from aifeedback_dpo.weights import locate
+from aifeedback_dpo.weights import identify
 
 BYTES_PER_PIXEL = 1.2
 
@@ -34,7 +34,7 @@ def plan(run: Run) -> Plan:
     settings = run.recipe.generate
     shots = shots_of(run)
     done = run.done("images")
-    located = locate(run.recipe.model, "pipeline")
+    known = identify(run.recipe.model, "pipeline")
     side = (settings.width or 512) * (settings.height or 512)
     pixels = side if run.recipe.model.id != "shapes" else 48 * 48
     return Plan(
@@ -42,8 +42,8 @@ def plan(run: Run) -> Plan:
         images=len(shots),
         images_done=sum(shot.image_id in done for shot in shots),
         pairs=run.recipe.prompts.train * _pairs_per_prompt(run),
-        model=located.name,
-        revision=located.revision,
+        model=known.name,
+        revision=known.revision,
         disk_mb=round(len(shots) * pixels * BYTES_PER_PIXEL / 1e6, 1),
     )
 
@@ -68,8 +68,8 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
 
 def shots_of(run: Run) -> list[sampling.Shot]:
     """Every candidate of every train prompt, in order."""
-    located = locate(run.recipe.model, "pipeline")
-    source = sampling.Source(located.name, located.revision, run.recipe.model.dtype)
+    known = identify(run.recipe.model, "pipeline")
+    source = sampling.Source(known.name, known.revision, run.recipe.model.dtype)
     settings = run.recipe.generate
     prompts = read_prompts(run.recipe.prompts)["train"]
     return sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=settings.candidates)
@@ -82,7 +82,9 @@ def read_prompts(settings: Prompts) -> dict[str, list[str]]:
 
         found = {"train": grammar.prompts("train"), "eval": grammar.prompts(settings.held_out)}
     elif settings.held_out == "tune":
-        raise UserError("prompts.held_out=tune goes with prompts.source=shapes; a file holds out its last prompts, as `eval`")
+        raise UserError(
+            "prompts.held_out=tune goes with prompts.source=shapes; a file holds out its last prompts, as `eval`"
+        )
     else:
         lines = _lines(Path(settings.source))
         if len(lines) < settings.train + settings.eval:

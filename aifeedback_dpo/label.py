@@ -110,8 +110,10 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
     return result
 
 
-def _vote(run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progress: engine.Progress) -> tuple[Judged, list[scoring.Unreadable]]:
-    """One vote a pair by the simulated raters, who see the picture and what the prompt asks for; and what they could not see."""
+def _vote(
+    run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progress: engine.Progress
+) -> tuple[Judged, list[scoring.Unreadable]]:
+    """One vote a pair by the simulated raters, who see the picture and its prompt; and what they could not see."""
     from aifeedback_dpo.shapes import grammar, oracle, raters
 
     utilities: dict[str, float] = {}

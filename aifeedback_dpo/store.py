@@ -30,9 +30,16 @@ from aifeedback_dpo.config import Recipe
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.records import KEYS, TABLES, hub_schema
 
-STAGE_OF = {"prompts": "generate", "images": "generate", "pairs": "generate", "scores": "label", "preferences": "label"}
+REMADE_BY = {
+    "prompts": "`ddpo generate`",
+    "images": "`ddpo generate` (or, for held-out prompts, `ddpo compare`)",
+    "pairs": "`ddpo generate`",
+    "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
+    "preferences": "`ddpo label`",
+}
 SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
-SELECTIONS = ("about", "compare", "train.judges", "train.seeds")
+CHOICES = ("about", "compare", "label.ai", "train.judges", "train.seeds")
+PACING = ("generate.batch_size", "label.batch_size", "train.micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Run:
             yield _read_part(path, table, columns)
 
     def read(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> pa.Table:
-        """The whole table in memory; without its image bytes unless they are asked for. A repeated id counts once."""
+        """The whole table in memory; without its image bytes unless they are asked for."""
         schema = TABLES[table]
         chosen = list(columns or [field for field in schema.names if field != "image"])
         empty = pa.schema([schema.field(column) for column in chosen]).empty_table()
@@ -177,9 +184,7 @@ def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = (
         clash = {
             key: values
             for key, values in config.differences(saved, wanted).items()
-            if key.startswith(used)
-            and not key.startswith(SELECTIONS)
-            and not (".scorers." in key and values[0] is None)
+            if key.startswith(used) and not key.startswith((*CHOICES, *PACING)) and not _new_scorer(key, saved)
         }
         if clash:
             listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
@@ -200,13 +205,31 @@ def saved_recipe(root: Path) -> Recipe | None:
         raise DataError(f"{path}: {error}") from error
 
 
+def _new_scorer(key: str, saved: Recipe) -> bool:
+    known = tuple(f"label.scorers.{name}." for name in saved.label.scorers)
+    return key.startswith("label.scorers.") and not key.startswith(known)
+
+
+def read_policy(folder: Path) -> dict[str, Any]:
+    """The description of a finished policy. Raises DataError for one that cannot be read."""
+    path = folder / "policy.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise DataError(f"{path} is corrupted ({error}); delete {folder} and run `ddpo train` again") from error
+
+
 def disk_error(error: OSError, path: Path) -> DdpoError:
     """One line for a write that the machine refused."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    what = "the disk is full" if full else (error.strerror or str(error))
+    what = "the disk is full" if is_full(error) else (error.strerror or str(error))
     return DdpoError(
         f"cannot write {path}: {what}. What was committed is safe; make room and run the same command again"
     )
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the machine has no room left, on the disk or in the quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def encode_image(image: Any) -> bytes:
@@ -220,10 +243,11 @@ def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Tabl
     try:
         part = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        stage = STAGE_OF[table]
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0][:120]
         raise DataError(
-            f"{path} is corrupted ({reason}). Delete it and run `ddpo {stage}` again; the rest is kept"
+            f"{path} is corrupted ({reason}). Delete it and run {REMADE_BY[table]} again; the rest is kept"
         ) from error
     return part.replace_schema_metadata(None)
 

@@ -1,21 +1,43 @@
 """Finds weights: a local folder, the hub's cache, the hub itself, or the embedded world."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from aifeedback_dpo import shapes
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.provenance import fingerprint
 
+PIPELINE_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+NOT_NEEDED = ["safety_checker/*", "feature_extractor/*", "*.fp16.safetensors", "*non_ema*"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The name that weights go by, and their exact revision: a commit of the hub, or a hash of the content."""
+
+    name: str
+    revision: str
+
 
 @dataclass(frozen=True)
 class Located:
-    """A folder on this machine, the name it goes by, and the exact revision (a commit, or a hash of the content)."""
+    """The same, with the folder on this machine that holds them."""
 
     folder: Path
     name: str
     revision: str
+
+
+def identify(weights: Weights, part: str) -> Identity:
+    """Which weights these are, without downloading them. Raises ModelMissing where nobody can tell."""
+    local = _local(weights, part)
+    return Identity(local.name, local.revision) if local else Identity(weights.id, _commit(weights))
 
 
 def locate(weights: Weights, part: str) -> Located:
@@ -23,38 +45,66 @@ def locate(weights: Weights, part: str) -> Located:
 
     Raises ModelMissing, with the command that fetches them, when they are not here and cannot be had.
     """
+    return _local(weights, part) or _from_hub(weights, part)
+
+
+@contextmanager
+def loading(located: Located, what: str) -> Iterator[None]:
+    """Raises ModelMissing, in one line, when the folder turns out not to hold what is loaded from it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ModelMissing(f"{located.folder} does not hold {what}: {reason}") from error
+
+
+def _local(weights: Weights, part: str) -> Located | None:
     if weights.id == "shapes":
         folder = shapes.weights(part)
         if not folder.is_dir():
             raise ModelMissing(f"the embedded weights are not at {folder}; run `python -m aifeedback_dpo.shapes.build`")
         return Located(folder, "shapes", fingerprint(folder))
     folder = Path(weights.id).expanduser()
-    if folder.is_dir():
-        return Located(folder, weights.id, fingerprint(folder.resolve()))
-    return _from_hub(weights)
+    return Located(folder, weights.id, fingerprint(folder.resolve())) if folder.is_dir() else None
 
 
-def _from_hub(weights: Weights) -> Located:
+def _commit(weights: Weights) -> str:
+    """The cached commit of a hub model, or else the one that the hub names."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with _explained(weights):
+        try:
+            return Path(snapshot_download(weights.id, revision=weights.revision, local_files_only=True)).name
+        except LocalEntryNotFoundError:
+            return str(HfApi().model_info(weights.id, revision=weights.revision).sha)
+
+
+def _from_hub(weights: Weights, part: str) -> Located:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+
+    commit = _commit(weights)
+    patterns = PIPELINE_FILES if part == "pipeline" else MODEL_FILES
+    with _explained(weights):
+        path = snapshot_download(weights.id, revision=commit, allow_patterns=patterns, ignore_patterns=NOT_NEEDED)
+    return Located(Path(path), weights.id, commit)
+
+
+@contextmanager
+def _explained(weights: Weights) -> Iterator[None]:
+    """The hub's errors as ModelMissing, each with the next step."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     fetch = f"hf download {weights.id}" + (f" --revision {weights.revision}" if weights.revision else "")
-    patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
-        path = snapshot_download(weights.id, revision=weights.revision, allow_patterns=patterns)
+        yield
     except GatedRepoError as error:
         raise ModelMissing(
             f"{weights.id} is gated: accept its licence at https://huggingface.co/{weights.id}, then `hf auth login`"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelMissing(f"'{weights.id}' is neither a folder here nor a model on the hub") from error
-    except (LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:
         raise ModelMissing(
             f"{weights.id} is not on this machine and the hub cannot be reached; run `{fetch}` where it can"
         ) from error
-    return Located(Path(path), weights.id, Path(path).name)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ TINY = (
     "generate.steps=2",
     "generate.batch_size=4",
     "generate.images_per_part=4",
+    "label.images_per_part=8",
     "train.steps=3",
     "train.batch_size=4",
     "compare.resamples=50",
@@ -43,6 +45,14 @@ def ddpo_process(*arguments: str, cwd: Path, before: str = "") -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_accelerator_left() -> Iterator[None]:
+    """accelerate keeps one precision a process; each test may choose its own."""
+    yield
+    if accelerate := sys.modules.get("accelerate"):
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

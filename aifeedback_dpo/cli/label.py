@@ -41,11 +41,9 @@ def label(
         options.emit({"run": str(opened.root), **asdict(labels)})
     else:
         for judged in labels.judged:
-            shown = f"{judged.judge} (simulated)" if judged.judge == stage.HUMAN else judged.judge
-            typer.echo(
-                f"{shown}: {judged.prefers_a} prefer a, {judged.prefers_b} prefer b, {judged.ties} ties"
-                + (f", {judged.missing} missing" if judged.missing else "")
-            )
+            missing = f", {judged.missing} missing" if judged.missing else ""
+            sides = f"{judged.prefers_a} prefer a, {judged.prefers_b} prefer b, {judged.ties} ties"
+            typer.echo(f"{opened.recipe.title(judged.judge)}: {sides}{missing}")
     if labels.unreadable:
         listed = ", ".join(f"{found.image_id} ({found.reason})" for found in labels.unreadable[:5])
         raise DataError(f"{len(labels.unreadable)} images cannot be read and were left unscored: {listed}")

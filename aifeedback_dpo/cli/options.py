@@ -78,6 +78,13 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except DdpoError as error:
             typer.echo(f"ddpo: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            from aifeedback_dpo import store
+
+            if not store.is_full(error):
+                raise
+            typer.echo(f"ddpo: {store.disk_error(error, Path(error.filename or '.'))}", err=True)
+            raise typer.Exit(DdpoError.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("ddpo: interrupted. What was committed is kept; run the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from error

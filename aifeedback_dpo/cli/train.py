@@ -20,11 +20,11 @@ def train(
     All judges get the same pairs, timesteps and noises. A policy that is finished is not trained again.
     """
     from aifeedback_dpo.cli.progress import progress
-    from aifeedback_dpo.dpo import train as stage
+    from aifeedback_dpo.dpo import jobs as planning
 
     opened = options.open_run(run, recipe, overrides)
     if dry_run:
-        jobs = stage.plan(opened, judge or [])
+        jobs = planning.plan(opened, judge or [])
         planned = [
             {"judge": job.judge, "seed": job.seed, "pairs": len(job.pairs), "ties": job.ties, "done": job.done}
             for job in jobs
@@ -37,13 +37,15 @@ def train(
             )
             typer.echo(f"{job.name}: {len(job.pairs)} decided pairs, {job.ties} ties left out; {state}")
         return
+    from aifeedback_dpo.dpo import train as stage
+
     policies = stage.train(opened, judge or [], progress())
     if json:
         options.emit({"run": str(opened.root), "policies": policies})
     for policy in [] if json else policies:
         last = policy["last"]
         typer.echo(
-            f"{policy['judge']}, seed {policy['seed']}: {policy['pairs']} pairs, loss {last['loss']:.3f}, "
+            f"{opened.recipe.title(policy['judge'])}, seed {policy['seed']}: {policy['pairs']} pairs, loss {last['loss']:.3f}, "
             f"implicit accuracy {last['implicit_accuracy']:.2f}, beta {policy['beta']:g} "
             f"({policy['beta_of_equation_14']:.3g} as Eq. 14 counts it)"
         )

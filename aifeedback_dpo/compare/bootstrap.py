@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+CHUNK = 256
+"""Resamples in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -46,8 +49,11 @@ def estimate(
     """
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    drawn = statistic(weights.astype(np.float64) @ sums)
+    share = np.full(len(sums), 1 / len(sums))
+    chunks = (min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK))
+    drawn = np.concatenate(
+        [statistic(rng.multinomial(len(sums), share, size=size).astype(np.float64) @ sums) for size in chunks]
+    )
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail]) if np.isfinite(drawn).any() else (np.nan, np.nan)
     return Estimate(value, float(low), float(high), len(sums))

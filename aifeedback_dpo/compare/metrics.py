@@ -37,7 +37,9 @@ def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
 
 
 def _broken(image_id: str) -> DataError:
-    return DataError(f"held-out image {image_id} cannot be read; delete its part under images/ and run `ddpo compare` again")
+    return DataError(
+        f"held-out image {image_id} cannot be read; delete its part under images/ and run `ddpo compare` again"
+    )
 
 
 def _oracle(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> list[Metric]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -103,4 +102,3 @@ def _heat(rate: dict[str, float]) -> str:
     if rate["high"] < 0.5:
         return "down strong" if rate["high"] < 0.4 else "down"
     return "even"
-

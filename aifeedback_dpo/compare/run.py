@@ -16,7 +16,7 @@ from aifeedback_dpo.models.sampling import Shot, Source
 from aifeedback_dpo.records import BASE, CONTROL, HUMAN
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, read_policy
-from aifeedback_dpo.weights import locate
+from aifeedback_dpo.weights import identify
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
     for judge in (first, second):
         if judge not in trained:
             raise UserError(f"{run.root} has no policy trained on '{judge}'; run `ddpo train --judge {judge}` first")
-    located = locate(run.recipe.model, "pipeline")
+    known = identify(run.recipe.model, "pipeline")
     prompts, settings = _prompts(run), run.recipe.generate
     chosen: list[tuple[str, int, Path | None]] = [(BASE, 0, None)]
     others = [judge for judge in trained if judge not in (first, second, CONTROL)]
@@ -142,9 +142,9 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
             chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
     entries = []
     for name, seed, folder in chosen:
-        revision = _revision(folder, located.revision) if folder else ""
+        revision = _revision(folder, known.revision) if folder else ""
         title = f"{name}/seed-{seed}" if folder else BASE
-        source = Source(located.name, located.revision, run.recipe.model.dtype, title, revision)
+        source = Source(known.name, known.revision, run.recipe.model.dtype, title, revision)
         shots = sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=1)
         entries.append(Entry(name, seed, folder, shots))
     return entries
@@ -154,7 +154,9 @@ def _revision(folder: Path, base: str) -> str:
     """A hash of the policy's weights. Raises UserError where it was trained on another base model."""
     trained_on = read_policy(folder)["base"]["revision"]
     if trained_on != base:
-        raise UserError(f"{folder} was trained on base model {trained_on[:12]}, this run's is {base[:12]}; train it again")
+        raise UserError(
+            f"{folder} was trained on base model {trained_on[:12]}, this run's is {base[:12]}; train it again"
+        )
     return provenance.weights_fingerprint(folder)
 
 
@@ -214,8 +216,8 @@ def _duels(
     for ours, theirs in dict.fromkeys(sides):
         seeds = _seeds(entries, ours, theirs)
         for metric in measured:
-            columns = (_columns(entries, metric, name, seeds) for name in (ours, theirs))
-            fought = winrate.duel(*columns, prompts, **_bootstrap(run))
+            columns = [_columns(entries, metric, name, seeds) for name in (ours, theirs)]
+            fought = winrate.duel(columns[0], columns[1], prompts, **_bootstrap(run))
             side = {"policy": ours, "against": theirs, "metric": metric.name, "seeds": seeds}
             rows.append(side | {"in_loop": metric.name in (ours, theirs)} | fought.to_dict())
     return rows

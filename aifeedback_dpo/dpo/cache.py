@@ -33,11 +33,17 @@ class Cache:
     prompt_rows: dict[str, int]
 
 
-def prepare(
-    run: Run, model: StableDiffusion, images: Sequence[str], prompts: dict[str, str], progress: engine.Progress
-) -> Cache:
-    """The cache of these images (ids) and prompts (id -> text), computed where it is not on disk yet."""
-    image_ids, prompt_ids = sorted(set(images)), sorted(prompts)
+def prepare(run: Run, model: StableDiffusion, progress: engine.Progress) -> Cache:
+    """The cache of every pair that anyone has judged, computed where it is not on disk yet.
+
+    Raises DataError for an image that cannot be read although it was judged.
+    """
+    judged = {row["pair_id"] for row in run.rows("preferences", ["pair_id"])}
+    pairs = [pair for pair in run.rows("pairs") if pair["pair_id"] in judged]
+    text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
+    prompts = {pair["prompt_id"]: text[pair["prompt_id"]] for pair in pairs}
+    image_ids = sorted({pair[side] for pair in pairs for side in ("image_a", "image_b")})
+    prompt_ids = sorted(prompts)
     made_by = (model.located.revision, str(model.dtype))
     latents = _cached(
         run, f"latents-{content_id(*made_by, *image_ids)}", lambda: _encode(run, model, image_ids, progress)
@@ -79,8 +85,13 @@ def _encode(run: Run, model: StableDiffusion, image_ids: Sequence[str], progress
 
     with progress.task("Encoding latents", len(image_ids)) as bar:
         for image_id, data in run.images(image_ids):
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = torch.from_numpy(np.array(image.convert("RGB")))
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    pixels = torch.from_numpy(np.array(image.convert("RGB")))
+            except OSError as error:
+                raise DataError(
+                    f"image {image_id} cannot be read ({error}); run `ddpo label` again, which leaves it out"
+                ) from error
             waiting.append((image_id, pixels.permute(2, 0, 1).float() / 127.5 - 1))
             if len(waiting) == BATCH:
                 flush()

@@ -1,6 +1,6 @@
 """Which policies there are to train, and which are done: planned without a model, and without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,15 @@ from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONTROL, HUMAN, content_id
 from aifeedback_dpo.store import Run, read_policy
-from aifeedback_dpo.weights import locate
+from aifeedback_dpo.weights import identify
 
 
 @dataclass(frozen=True)
 class Job:
-    """A policy to train: a judge's decided pairs and a seed."""
+    """A policy to train: a judge's decided pairs and a seed. `visited` are all pairs of the run, whoever decided them."""
 
     judge: str
+    title: str
     seed: int
     pairs: list[Pair]
     visited: list[str]
@@ -26,11 +27,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.judge}, seed {self.seed}"
+        return f"{self.title}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
         return (self.folder / "policy.json").exists()
+
+    def schedule(self, *, size: int, steps: int, seed: int) -> Iterator[list[tuple[Pair, int]]]:
+        """`steps` batches of this judge's decided pairs, each with its visit; a batch may be smaller than `size`, or empty."""
+        decided = {pair.pair_id: pair for pair in self.pairs}
+        for visits in batches.schedule(self.visited, size=size, steps=steps, seed=seed):
+            yield [(decided[pair_id], visit) for pair_id, visit in visits if pair_id in decided]
 
 
 def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
@@ -40,23 +47,38 @@ def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
     """
     settings = run.recipe.train
     pairs = run.rows("pairs")
-    revision = locate(run.recipe.model, "pipeline").revision
-    how = settings.model_dump(mode="json", exclude={"judges", "seeds"})
+    visited = [pair["pair_id"] for pair in pairs]
+    revision = identify(run.recipe.model, "pipeline").revision
+    how = settings.model_dump(mode="json", exclude={"judges", "seeds", "micro_batch_size"})
     jobs = []
     for judge in dict.fromkeys(run.recipe.judge(name) for name in (judges or settings.judges)):
         preferences = run.rows("preferences", ["pair_id", "p_a"], judge)
         decided = batches.decided(pairs, preferences)
         if not decided:
             what = "no preferences" if not preferences else "only ties"
-            scorer = "" if judge in (HUMAN, CONTROL) else f" --scorer {judge}"
-            after = f"run `ddpo label{scorer}` first"
-            if judge == HUMAN and run.recipe.label.raters is None:
-                after = "this recipe has no raters: leave human out, as in train.judges=[ai,random]"
-            raise UserError(f"{run.root} has {what} of judge '{judge}'; {after}")
+            raise UserError(f"{run.root} has {what} of judge '{judge}'; {_next_step(run, judge)}")
+        winners = [(pair.pair_id, pair.winner) for pair in decided]
         for seed in settings.seeds:
-            made_from = content_id(how, judge, seed, revision, [(pair.pair_id, pair.winner) for pair in decided])
-            job = Job(judge, seed, decided, len(preferences) - len(decided), made_from, run.policy_folder(judge, seed))
-            if job.done and read_policy(job.folder)["made_from"] != made_from:
-                raise UserError(f"{job.folder} was trained from other preferences, settings or base model; delete it, or choose another --run")
+            job = Job(
+                judge=judge,
+                title=run.recipe.title(judge),
+                seed=seed,
+                pairs=decided,
+                visited=visited,
+                ties=len(preferences) - len(decided),
+                made_from=content_id(how, judge, seed, revision, sorted(visited), winners),
+                folder=run.policy_folder(judge, seed),
+            )
+            if job.done and read_policy(job.folder)["made_from"] != job.made_from:
+                raise UserError(
+                    f"{job.folder} was trained from other preferences, settings or base model; delete it, or choose "
+                    "another --run"
+                )
             jobs.append(job)
     return jobs
+
+
+def _next_step(run: Run, judge: str) -> str:
+    if judge == HUMAN and run.recipe.label.raters is None:
+        return "this recipe has no raters: leave human out, as in train.judges=[ai,random]"
+    return f"run `ddpo label{'' if judge in (HUMAN, CONTROL) else f' --scorer {judge}'}` first"

@@ -2,27 +2,26 @@
 
 import copy
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors import SafetensorError
 
 from aifeedback_dpo import engine, provenance
 from aifeedback_dpo.config import Train
-from aifeedback_dpo.dpo import batches, cache, losses, step
-from aifeedback_dpo.dpo.batches import Pair
-from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.dpo import cache, losses, step
+from aifeedback_dpo.dpo.jobs import Job, plan
+from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.models import sd
-from aifeedback_dpo.records import content_id
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run
-from aifeedback_dpo.weights import locate
+from aifeedback_dpo.store import Run, read_policy
 
 DRIFT_WINDOW = 50
 DRIFT_LIMIT = 0.02
@@ -30,26 +29,30 @@ DRIFT_LIMIT = 0.02
 
 def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[dict[str, Any]]:
     """Trains what is not trained yet; a policy is there whole or not at all. Gives the policies' descriptions."""
-    settings = run.recipe.train
     jobs = plan(run, judges)
     left = [job for job in jobs if not job.done]
     if left:
-        accelerator = Accelerator(
-            mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
-        )
-        if accelerator.num_processes > 1:
-            raise UserError(f"started on {accelerator.num_processes} processes; `ddpo train` runs on one for now")
+        accelerator = _accelerator(run.recipe.train)
         progress.note(f"Loading {run.recipe.model.id}")
         model = sd.load(run.recipe.model)
-        text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
-        used = [pair for job in left for pair in job.pairs]
-        images = [image for pair in used for image in (pair.winner, pair.loser)]
-        prepared = cache.prepare(run, model, images, {pair.prompt_id: text[pair.prompt_id] for pair in used}, progress)
+        prepared = cache.prepare(run, model, progress)
         for job in left:
             run.record(f"train/{job.judge}/seed-{job.seed}", "running", made_from=job.made_from)
             _train_one(run, job, model, prepared, accelerator, progress)
             run.record(f"train/{job.judge}/seed-{job.seed}", "done", pairs=len(job.pairs), ties=job.ties)
-    return [json.loads((job.folder / "policy.json").read_text()) for job in jobs]
+    return [read_policy(job.folder) for job in jobs]
+
+
+def _accelerator(settings: Train) -> Accelerator:
+    """Raises UserError for a precision that this machine, or an Accelerator made before, does not allow."""
+    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
+    try:
+        accelerator = Accelerator(mixed_precision=mixed)
+    except ValueError as error:
+        raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
+    if accelerator.num_processes > 1:
+        raise UserError(f"started on {accelerator.num_processes} processes; `ddpo train` runs on one for now")
+    return accelerator
 
 
 def _train_one(
@@ -75,7 +78,12 @@ def _train_one(
         warning = _winner_drift(history)
         if warning:
             progress.note(f"Warning, {job.name}: {warning}")
-        policy.save(partial)
+        try:
+            policy.save(partial)
+        except SafetensorError as error:
+            raise DdpoError(
+                f"cannot write the policy to {partial}: {error}; make room and run `ddpo train` again"
+            ) from error
     finally:
         policy.close(original)
     elements = prepared.latents[0].numel()
@@ -110,8 +118,9 @@ class Policy:
         if settings.method == "lora":
             unet = model.lora(settings.rank, settings.modules)
         else:
-            self.frozen = model.pipeline.unet
-            unet = model.pipeline.unet = copy.deepcopy(self.frozen).float().requires_grad_(True)
+            self.frozen = copy.deepcopy(model.pipeline.unet).float()
+            unet = model.pipeline.unet = copy.deepcopy(self.frozen).requires_grad_(True)
+        self.dtype = model.dtype if settings.method == "lora" else torch.float32
         self.trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(self.trained, lr=settings.learning_rate, weight_decay=1e-2)
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
@@ -120,14 +129,14 @@ class Policy:
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """The policy's noise."""
-        predicted: torch.Tensor = self.unet(noisy, timesteps, embeddings).sample
+        predicted: torch.Tensor = self.unet(noisy.to(self.dtype), timesteps, embeddings.to(self.dtype)).sample
         return predicted
 
     def reference(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """The frozen model's noise: the same network with its adapter off, or the copy that full training keeps."""
         if self.settings.method == "full":
             with self.accelerator.autocast():
-                held: torch.Tensor = self.frozen(noisy.to(self.frozen.dtype), timesteps, embeddings).sample
+                held: torch.Tensor = self.frozen(noisy, timesteps, embeddings.float()).sample
             return held
         bare = self.accelerator.unwrap_model(self.unet)
         bare.disable_adapters()
@@ -137,10 +146,16 @@ class Policy:
             bare.enable_adapters()
 
     def run(self, job: Job, prepared: cache.Cache, log: Any, bar: engine.Bar) -> list[dict[str, float]]:
-        """All steps; one line of metrics and one host sync each."""
+        """All steps; one line of metrics and one host sync each. A step whose pairs are all ties changes nothing.
+
+        Raises DdpoError when the loss is no longer finite.
+        """
         settings, history = self.settings, list[dict[str, float]]()
-        order = batches.schedule(job.pairs, size=settings.batch_size, steps=settings.steps, seed=self.seed)
+        order = job.schedule(size=settings.batch_size, steps=settings.steps, seed=self.seed)
         for number, visits in enumerate(order):
+            bar.advance(1)
+            if not visits:
+                continue
             start = time.perf_counter()
             batch = step.make_batch(
                 self.model, prepared, visits, seed=self.seed, caption_dropout=settings.caption_dropout
@@ -159,12 +174,21 @@ class Policy:
             self.rate.step()
             self.optimizer.zero_grad(set_to_none=True)
             *values, norm_value = torch.cat([means, torch.as_tensor(norm, device=means.device).view(1)]).tolist()
-            row = {"step": number, **dict(zip(step.METRICS, values, strict=True)), "gradient_norm": norm_value}
-            row |= {"learning_rate": rate, "pairs_per_second": len(batch) / (time.perf_counter() - start)}
+            if not math.isfinite(values[0]):
+                raise DdpoError(
+                    f"the loss is {values[0]} at step {number} of {job.name}; nothing was saved. Try a smaller "
+                    "train.learning_rate, or train.precision=bfloat16 or float32"
+                )
+            row = {"step": number, "pairs": len(batch), **dict(zip(step.METRICS, values, strict=True))}
+            row |= {"gradient_norm": norm_value, "learning_rate": rate}
+            row["pairs_per_second"] = len(batch) / (time.perf_counter() - start)
             log.write(json.dumps(row) + "\n")
             log.flush()
             history.append(row)
-            bar.advance(1)
+        if not history:
+            raise UserError(
+                f"{job.name}: all pairs visited in train.steps={settings.steps} are ties; raise train.steps"
+            )
         return history
 
     def save(self, folder: Path) -> None:
@@ -173,7 +197,7 @@ class Policy:
         if self.settings.method == "lora":
             self.model.save_lora(folder)
         else:
-            bare.to(self.model.dtype).save_pretrained(folder / "unet")
+            bare.save_pretrained(folder / "unet")
 
     def close(self, original: Any) -> None:
         """Leaves the model as it was before."""

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.weights import Located, locate
+from aifeedback_dpo.weights import Located, loading, locate
 
 ADAPTER = "default"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -149,10 +148,9 @@ def load(weights: Weights) -> StableDiffusion:
     """The pipeline of a hub id, a local folder or the embedded world, on the best device there is."""
     located = locate(weights, "pipeline")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = DTYPES[weights.dtype]
-    if not (located.folder / "model_index.json").exists():
-        raise UserError(f"{located.folder} has no model_index.json; a diffusers pipeline folder is needed")
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        located.folder, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
-    )
+    dtype = getattr(torch, weights.dtype)
+    with loading(located, "a Stable Diffusion pipeline in the diffusers format"):
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            located.folder, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+        )
     return StableDiffusion(pipeline.to(device), located, device, dtype)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
-from aifeedback_dpo.weights import locate
+from aifeedback_dpo.weights import loading, locate
 
 
 class Aesthetic:
@@ -25,8 +25,9 @@ class Aesthetic:
     def __init__(self, weights: Weights) -> None:
         head = locate(weights, "aesthetic")
         self.towers = towers.load(weights, "clip")
-        layers = load_file(head.folder / "head.safetensors")
-        self.weight, self.bias = layers["weight"].float(), layers["bias"].float()
+        with loading(head, "an aesthetic head (head.safetensors)"):
+            layers = load_file(head.folder / "head.safetensors")
+            self.weight, self.bias = layers["weight"].float(), layers["bias"].float()
         self.recipe = content_id("aesthetic", self.towers.stamp, head.revision)
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float32]:

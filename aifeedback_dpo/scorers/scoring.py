@@ -10,8 +10,6 @@ from aifeedback_dpo import engine
 from aifeedback_dpo.scorers import Scorer
 from aifeedback_dpo.store import Run
 
-IMAGES_PER_PART = 256
-
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -65,7 +63,7 @@ def score(
         list(prompts),
         key=str,
         done=set(scores(run, name, scorer.recipe)),
-        size=IMAGES_PER_PART,
+        size=run.recipe.label.images_per_part,
         work=work,
         progress=progress,
         name=f"Scoring with {name}",

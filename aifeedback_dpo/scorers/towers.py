@@ -17,9 +17,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.records import content_id
-from aifeedback_dpo.weights import locate
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from aifeedback_dpo.weights import loading, locate
 
 
 @dataclass
@@ -62,8 +60,9 @@ def load(weights: Weights, part: str) -> Towers:
     """A CLIPModel folder; `part` names the piece of the embedded world. Raises ModelMissing without weights."""
     located = locate(weights, part)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = CLIPModel.from_pretrained(located.folder, dtype=DTYPES[weights.dtype], local_files_only=True)
-    processor = CLIPImageProcessor.from_pretrained(located.folder, local_files_only=True)
-    tokenizer = CLIPTokenizerFast.from_pretrained(located.folder, local_files_only=True)
+    with loading(located, "a CLIP model with its processor and tokenizer"):
+        model = CLIPModel.from_pretrained(located.folder, dtype=getattr(torch, weights.dtype), local_files_only=True)
+        processor = CLIPImageProcessor.from_pretrained(located.folder, local_files_only=True)
+        tokenizer = CLIPTokenizerFast.from_pretrained(located.folder, local_files_only=True)
     stamp = content_id(located.revision, processor.to_dict(), weights.dtype)
     return Towers(model.to(device).eval().requires_grad_(False), processor, tokenizer, device, stamp)

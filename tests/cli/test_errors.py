@@ -1,21 +1,26 @@
 """Bad input: one clear line, the right exit code, and nothing lost."""
 
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from typer.testing import Result
 
-from aifeedback_dpo import config
+from aifeedback_dpo import config, shapes
 from aifeedback_dpo.store import Run
-from tests.conftest import TINY, ddpo
+from tests.conftest import TINY, ddpo, ddpo_process
 
 pytestmark = pytest.mark.slow
 
 
 def refused(result, code: int, *words: str) -> None:
     lines = [line for line in result.stderr.splitlines() if line.startswith("ddpo: ")]
-    assert result.exit_code == code, result.output
+    left_with = result.exit_code if isinstance(result, Result) else result.returncode
+    assert left_with == code, result.stderr
     assert len(lines) == 1
+    assert "Traceback" not in result.stderr
     for word in words:
         assert word in lines[0]
 
@@ -80,6 +85,70 @@ def test_comparing_takes_two_different_judges_that_were_trained(copied):
     refused(ddpo("compare", "human", run=copied), 2, "two different judges")
     refused(ddpo("compare", "ai", "pickscore", run=copied), 2, "two different judges")
     refused(ddpo("compare", "human", "vs", "clip", run=copied), 2, "'clip'", "ddpo label")
+
+
+FULL = """
+import errno, os
+calls = []
+real = os.fsync
+def fsync(descriptor):
+    calls.append(descriptor)
+    if len(calls) >= {at}:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return real(descriptor)
+os.fsync = fsync
+"""
+
+
+@pytest.mark.parametrize(("stage", "at"), [("generate", 7), ("label", 4), ("train", 4), ("compare", 8)])
+def test_a_full_disk_is_one_line_and_loses_nothing(finished, tmp_path, stage, at):
+    run = tmp_path / "runs" / "shapes"
+    before: dict = {}
+    for command in (("generate", *TINY), ("label",), ("train",), ("compare",)):
+        if command[0] == stage:
+            before = {path: path.read_bytes() for path in run.rglob("part-*.parquet")}
+            refused(
+                ddpo_process(*command, cwd=tmp_path, before=FULL.format(at=at)), 1, "the disk is full", "run the same"
+            )
+            assert {path: path.read_bytes() for path in before} == before
+            assert not list(run.rglob("*.tmp"))
+        assert ddpo(*command, run=run).exit_code == 0
+        if command[0] == stage:
+            break
+    straight = {path.relative_to(finished): path.read_bytes() for path in finished.rglob("part-*.parquet")}
+    assert all(straight[path.relative_to(run)] == path.read_bytes() for path in run.rglob("part-*.parquet"))
+
+
+def test_a_model_folder_with_damaged_weights_is_exit_code_4(tmp_path):
+    folder = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "model"))
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(ddpo("generate", f"model.id={folder}", *TINY, run=tmp_path / "run"), 4, "does not hold a Stable Diffusion")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(ddpo("generate", f"model.id={empty}", *TINY, run=tmp_path / "other"), 4, "does not hold a Stable Diffusion")
+
+
+def test_a_loss_that_is_not_finite_saves_no_policy(copied):
+    shutil.rmtree(copied / "policies" / "random")
+    recipe = copied / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("learning_rate: 0.001", "learning_rate: 1.0e+30"))
+    refused(ddpo("train", "--judge", "random", run=copied), 1, "the loss is nan", "train.learning_rate")
+    assert not (copied / "policies" / "random" / "seed-0").exists()
+
+
+def test_half_precision_needs_a_gpu(copied):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    shutil.rmtree(copied / "policies")
+    recipe = copied / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("precision: float32", "precision: float16"))
+    refused(ddpo("train", run=copied), 2, "train.precision=float16 is not possible here")
+
+
+def test_a_judge_nobody_knows_is_refused_with_the_nearest(copied):
+    refused(ddpo("train", "--judge", "pickscor", run=copied), 2, "no judge 'pickscor', did you mean 'pickscore'?")
+    refused(ddpo("compare", "human", "vs", "clpi", run=copied), 2, "no judge 'clpi', did you mean 'clip'?")
 
 
 def test_a_model_that_is_not_here_is_exit_code_4(tmp_path):

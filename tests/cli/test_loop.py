@@ -4,13 +4,17 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from aifeedback_dpo import config, shapes
+from aifeedback_dpo.models import sd
 from aifeedback_dpo.store import Run
-from tests.conftest import TINY, ddpo
+from tests.conftest import TINY, ddpo, ddpo_process
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +78,7 @@ def test_policies_load_with_plain_diffusers_and_change_the_picture(finished):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_at_step_0_the_loss_is_ln_2_and_the_accuracy_one_half(copied, precision, method):
-    for path in copied.glob("policies/*/*"):
-        shutil.rmtree(path)
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["made_by"] = {work: entry for work, entry in manifest["made_by"].items() if not work.startswith("train")}
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    result = ddpo("train", "--judge", "human", f"train.precision={precision}", f"train.method={method}", run=copied)
-    assert result.exit_code == 0, result.output
+    retrain(copied, "--judge", "human", f"train.precision={precision}", f"train.method={method}")
     first, *rest = [
         json.loads(line) for line in (copied / "policies/human/seed-0/metrics.jsonl").read_text().splitlines()
     ]
@@ -90,6 +88,88 @@ def test_at_step_0_the_loss_is_ln_2_and_the_accuracy_one_half(copied, precision,
     assert first["gradient_norm"] > 0
     assert any(row["loss"] != pytest.approx(math.log(2), abs=1e-7) for row in rest)
     assert {"learning_rate", "pairs_per_second"} <= set(first)
+
+
+def retrain(run: Path, *arguments: str) -> None:
+    """Trains on an unchanged set of labels, as if nothing had been trained before."""
+    shutil.rmtree(run / "policies")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["made_by"] = {work: entry for work, entry in manifest["made_by"].items() if not work.startswith("train")}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    result = ddpo("train", *arguments, run=run)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_policy_does_not_depend_on_which_were_trained_before_it(copied, method):
+    """Trained third, the model, the adapter and the random state must be as fresh as for one trained alone."""
+    retrain(copied, f"train.method={method}")
+    third = read_weights(copied / "policies/random/seed-0")
+    retrain(copied, "--judge", "random", f"train.method={method}")
+    alone = read_weights(copied / "policies/random/seed-0")
+    assert third.keys() == alone.keys()
+    assert all(third[name].equal(alone[name]) for name in third)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.rglob("*.safetensors")
+    return load_file(file)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_training_leaves_the_base_model_as_it_was(copied, monkeypatch, method):
+    loaded = []
+    real = sd.load
+    monkeypatch.setattr(sd, "load", lambda weights: loaded.append(real(weights)) or loaded[-1])
+    retrain(copied, f"train.method={method}")
+    plain = StableDiffusionPipeline.from_pretrained(shapes.weights("pipeline"), torch_dtype=torch.float32)
+    after = loaded[-1].pipeline.unet.state_dict()
+    assert after.keys() == plain.unet.state_dict().keys()
+    assert all(value.equal(after[name]) for name, value in plain.unet.state_dict().items())
+
+
+def test_judges_meet_the_same_pairs_at_the_same_step(copied):
+    steps = {judge: (copied / f"policies/{judge}/seed-0/metrics.jsonl").read_text() for judge in ("human", "random")}
+    sizes = {judge: [json.loads(line)["pairs"] for line in text.splitlines()] for judge, text in steps.items()}
+    assert sizes["random"] == [4, 4, 4]
+    assert all(human <= 4 for human in sizes["human"])
+
+
+def test_dry_runs_load_no_torch(finished):
+    for command in ("generate", "label", "train", "compare"):
+        shown = ddpo_process(
+            command,
+            "--dry-run",
+            "--run",
+            str(finished),
+            cwd=finished,
+            before="import atexit, sys\n"
+            "atexit.register(lambda: print('LOADED', [m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules]))",
+        )
+        assert shown.returncode == 0, shown.stderr
+        assert "LOADED []" in shown.stdout, command
+
+
+def test_people_who_are_simulated_are_always_called_so(finished):
+    said = ddpo("train", run=finished).stdout + "\n".join(
+        json.loads((finished / "report" / "report.json").read_text())["headline"]
+    )
+    page = re.sub(
+        r"<(title|style|script)\b.*?</\1>|<[^>]*>", " ", (finished / "report" / "index.html").read_text(), flags=re.S
+    )
+    for text in (said, page):
+        assert "human (simulated)" in text
+        assert not re.search(r"\bhuman\b(?! \(simulated\))(?! vs)", text)
+
+
+def test_policies_are_compared_on_the_training_seeds_they_share(copied):
+    for judge in ("pickscore", "random"):
+        assert ddpo("train", "--judge", judge, "train.seeds=[0,1]", run=copied).exit_code == 0
+    report = json.loads(ddpo("compare", "human", "vs", "ai", "--json", run=copied).stdout)
+    seeds = {(row["policy"], row["against"]): row["seeds"] for row in report["duels"]}
+    assert seeds["pickscore", "base"] == [0, 1]
+    assert seeds["pickscore", "human"] == [0]
+    assert seeds["pickscore", "random"] == [0, 1]
 
 
 def test_json_goes_to_stdout_and_parses(finished):

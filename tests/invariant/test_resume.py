@@ -38,11 +38,14 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize(("stop", "code"), [(KILL, -9), (INTERRUPT, 130)])
 def test_stopped_and_run_again_equals_straight(tmp_path, straight, stop, code):
     run = tmp_path / "runs" / "shapes"
-    # 3: after the prompts and one part of images; 2: after one scorer's scores
-    for command, commits in ((("generate", *TINY), 3), (("label",), 2)):
+    # the fifth commit of generate is the third of six parts of images, the second of label the second of three of scores
+    for command, commits, table, whole in (
+        (("generate", *TINY), 5, "images", 6),
+        (("label",), 2, "scores/pickscore", 3),
+    ):
         stopped = ddpo_process(*command, cwd=tmp_path, before=STOP.format(commits=commits, stop=stop))
         assert stopped.returncode == code, stopped.stderr
-        assert 0 < len(parts(run)) < len(straight)
+        assert 0 < len([part for part in parts(run) if part.startswith(table)]) < whole
         again = ddpo_process(*command, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
     assert parts(run) == straight

@@ -71,7 +71,8 @@ def test_the_loss_is_equation_14_in_float64(networks, batch):
 
     with torch.no_grad():
         inside = (summed(policy, 0) - summed(reference, 0)) - (summed(policy, 1) - summed(reference, 1))
-    beta_sum = summed_beta(BETA, 4 * 8 * 8)
+    beta_sum = BETA / 2 / (4 * 8 * 8)  # the paper's beta times T: a sum over 256 numbers, and no half
+    assert summed_beta(BETA, 4 * 8 * 8) == beta_sum
     expected = -torch.log(torch.sigmoid(-beta_sum * inside)).mean()
 
     means, _ = accumulate(networks, batch, PAIRS)

@@ -94,7 +94,7 @@ def test_hugging_face_datasets_reads_the_tables_with_their_pictures(run, tmp_pat
 
 
 def test_a_run_made_by_another_recipe_is_refused_with_the_keys(run):
-    run.record("generate", "done")
+    Run(run.root, config.load("shapes", ["generate.steps=14"])).record("generate", "done")
     with pytest.raises(UserError, match=r"seed: 0 in the run, 3 asked for; generate.steps: 14 in the run, 5 asked for"):
         store.open_run(run.root, None, ["seed=3", "generate.steps=5"])
 
@@ -106,6 +106,33 @@ def test_what_nothing_was_made_with_may_still_change(run):
     with pytest.raises(UserError, match=r"train\.beta"):
         store.open_run(run.root, None, ["train.beta=7"])
     assert store.open_run(run.root, None, ["train.seeds=[0,1]"]).recipe.train.seeds == (0, 1)
+
+
+def test_a_new_scorer_may_join_and_a_known_one_may_not_change(run):
+    run.record("label/pickscore", "done")
+    joined = store.open_run(run.root, None, ["label.scorers.mine.id=/models/mine", "label.batch_size=3"])
+    assert joined.recipe.label.scorers["mine"].id == "/models/mine"
+    for changed in ("label.scorers.pickscore.slope=2", "label.scorers.pickscore.revision=main"):
+        with pytest.raises(UserError, match=r"label\.scorers\.pickscore"):
+            store.open_run(run.root, None, [changed])
+
+
+def test_a_damaged_policy_is_named(tmp_path):
+    (tmp_path / "policy.json").write_text('{"judge": ')
+    with pytest.raises(DataError, match=r"policy\.json is corrupted .* run `ddpo train` again"):
+        store.read_policy(tmp_path)
+
+
+def test_a_part_that_may_not_be_read_is_not_called_corrupted(run, monkeypatch):
+    run.commit("prompts", PROMPTS, "a")
+
+    def refused(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(store.pq, "read_table", refused)
+    with pytest.raises(DdpoError, match="cannot be read: Permission denied") as caught:
+        run.rows("prompts")
+    assert not isinstance(caught.value, DataError)
 
 
 def test_a_run_remembers_its_recipe(run):
