@@ -43,7 +43,7 @@ def draw(histories: dict[str, list[dict[str, float]]]) -> Markup:
         axes[0].legend(frameon=False, fontsize=8)
         figure.patch.set_alpha(0)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = buffer.getvalue()
     svg = re.sub(r"^.*?<svg", "<svg", svg, flags=re.DOTALL).replace(INK, "currentColor")
     bare = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)

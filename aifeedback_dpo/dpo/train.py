@@ -50,6 +50,8 @@ def _accelerator(settings: Train) -> Accelerator:
         accelerator = Accelerator(mixed_precision=mixed)
     except ValueError as error:
         raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
+    if settings.precision == "float16" and accelerator.device.type == "cpu":
+        raise UserError("train.precision=float16 needs a GPU; take bfloat16 or float32")  # accelerate would use float32
     if accelerator.num_processes > 1:
         raise UserError(f"started on {accelerator.num_processes} processes; `ddpo train` runs on one for now")
     return accelerator

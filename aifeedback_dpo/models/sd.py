@@ -121,7 +121,8 @@ class StableDiffusion:
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
 
     def drop_lora(self) -> None:
-        self.pipeline.unet.delete_adapters(ADAPTER)
+        """Takes the adapter off again, its wrappers too."""
+        self.pipeline.unload_lora_weights()
 
     @contextmanager
     def policy(self, folder: Path | None) -> Iterator[None]:
@@ -130,7 +131,7 @@ class StableDiffusion:
             yield
         elif (folder / "unet").is_dir():
             base = self.pipeline.unet
-            tuned: Any = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)
+            tuned: Any = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=self.dtype)
             self.pipeline.unet = tuned.to(self.device).eval()
             try:
                 yield
@@ -151,6 +152,6 @@ def load(weights: Weights) -> StableDiffusion:
     dtype = getattr(torch, weights.dtype)
     with loading(located, "a Stable Diffusion pipeline in the diffusers format"):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            located.folder, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+            located.folder, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
         )
     return StableDiffusion(pipeline.to(device), located, device, dtype)

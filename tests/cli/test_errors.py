@@ -71,11 +71,12 @@ def test_a_broken_picture_is_reported_by_id_and_left_unscored(copied):
     rows[0]["image"]["bytes"] = b"no picture"
     part.unlink()
     run.commit("images", rows, part.stem.removeprefix("part-"), "base")
-    for scores in (copied / "scores").rglob("*.parquet"):
-        scores.unlink()
+    shutil.rmtree(copied / "scores")
+    assert any(rows[0]["image_id"] in (pair["image_a"], pair["image_b"]) for pair in run.rows("pairs"))
     refused(ddpo("label", run=copied), 3, "1 images cannot be read", rows[0]["image_id"])
     assert rows[0]["image_id"] not in run.done("scores", "pickscore")
-    assert len(run.done("scores", "pickscore")) == 23
+    judged = {pair[side] for pair in run.rows("pairs") for side in ("image_a", "image_b")}
+    assert run.done("scores", "pickscore") == judged - {rows[0]["image_id"]}
     lost = [pair for pair in run.rows("pairs") if rows[0]["image_id"] in (pair["image_a"], pair["image_b"])]
     for judge in ("pickscore", "human", "random"):
         assert len(run.rows("preferences", name=judge)) == 18 - len(lost)
@@ -143,7 +144,7 @@ def test_half_precision_needs_a_gpu(copied):
     shutil.rmtree(copied / "policies")
     recipe = copied / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("precision: float32", "precision: float16"))
-    refused(ddpo("train", run=copied), 2, "train.precision=float16 is not possible here")
+    refused(ddpo("train", run=copied), 2, "train.precision=float16 needs a GPU")
 
 
 def test_a_judge_nobody_knows_is_refused_with_the_nearest(copied):

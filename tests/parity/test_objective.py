@@ -10,7 +10,7 @@ from aifeedback_dpo.dpo import step
 from aifeedback_dpo.dpo.losses import PairErrors, dpo_loss, squared_error, summed_beta
 from aifeedback_dpo.dpo.step import Batch
 
-PAIRS, BETA = 6, 700.0
+PAIRS, BETA = 6, 100.0
 
 
 def tiny_unet(seed: int) -> UNet2DConditionModel:
@@ -44,7 +44,8 @@ def batch():
     noise = torch.randn(PAIRS, 4, 8, 8).repeat(2, 1, 1, 1)
     timesteps = torch.randint(0, 1000, (PAIRS,)).repeat(2)
     embeddings = torch.randn(PAIRS, 5, 12).repeat(2, 1, 1)
-    return Batch(DDPMScheduler().add_noise(latents, noise, timesteps), timesteps, embeddings, noise)
+    noisy = DDPMScheduler().add_noise(latents, noise, timesteps)
+    return Batch(noisy, timesteps, embeddings, 0.1 * noise)  # errors of 0.1, about those of a trained network
 
 
 def accumulate(networks, batch, micro: int):
@@ -62,12 +63,14 @@ def accumulate(networks, batch, micro: int):
 
 
 def test_the_loss_is_equation_14_in_float64(networks, batch):
-    policy, reference = (copy.deepcopy(network).double() for network in networks)
+    """The networks run in float64 on both sides, so that what is compared is the objective and not their rounding."""
+    policy, reference = exact = tuple(copy.deepcopy(network).double() for network in networks)
+    wide = Batch(batch.noisy.double(), batch.timesteps, batch.embeddings.double(), batch.target.double())
 
     def summed(network, half):  # ||eps - eps_theta(x_t, t)||^2, a sum over c, h, w
         rows = slice(half * PAIRS, (half + 1) * PAIRS)
-        predicted = network(batch.noisy[rows].double(), batch.timesteps[rows], batch.embeddings[rows].double()).sample
-        return ((batch.target[rows].double() - predicted) ** 2).flatten(1).sum(1)
+        predicted = network(wide.noisy[rows], wide.timesteps[rows], wide.embeddings[rows]).sample
+        return ((wide.target[rows] - predicted) ** 2).flatten(1).sum(1)
 
     with torch.no_grad():
         inside = (summed(policy, 0) - summed(reference, 0)) - (summed(policy, 1) - summed(reference, 1))
@@ -75,7 +78,7 @@ def test_the_loss_is_equation_14_in_float64(networks, batch):
     assert summed_beta(BETA, 4 * 8 * 8) == beta_sum
     expected = -torch.log(torch.sigmoid(-beta_sum * inside)).mean()
 
-    means, _ = accumulate(networks, batch, PAIRS)
+    means, _ = accumulate(exact, wide, PAIRS)
     assert means[step.METRICS.index("loss")].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
