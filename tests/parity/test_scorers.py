@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 from aifeedback_dpo import scorers, shapes
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.shapes import grammar, oracle
+from aifeedback_dpo.shapes.build import vocabulary
 from aifeedback_dpo.shapes.renderer import render
 
 pytestmark = pytest.mark.slow
@@ -86,10 +87,21 @@ def test_the_autoencoder_keeps_what_the_oracle_reads():
     assert sum(right) >= 95  # 98.6 % on 2,000; 95 of 100 is three standard deviations below
 
 
+def test_the_vocabulary_is_the_same_however_often_it_is_learnt():
+    for file in ("clip/tokenizer.json", "pickscore/tokenizer.json", "pipeline/tokenizer/tokenizer.json"):
+        shipped = json.loads(shapes.weights(file).read_text())["model"]
+        assert vocabulary.tokenizer().get_vocab() == shipped["vocab"]
+        assert [list(merge) for merge in shipped["merges"]] == json.loads(
+            vocabulary.tokenizer().backend_tokenizer.to_str()
+        )["model"]["merges"]
+
+
 def test_the_shipped_weights_are_small_and_the_card_has_their_figures():
     files = [path for path in shapes.weights("").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 12e6
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+    configs = [json.loads(path.read_text()) for path in files if path.name == "config.json"]
+    assert {config.get("_name_or_path", "shapes") for config in configs} <= {"shapes", ""}
     figures = json.loads(shapes.weights("figures.json").read_text())
     assert figures["oracle_agrees_with_renderer"] >= 0.99
     assert figures["oracle_agrees_with_reconstruction"] >= 0.97

@@ -54,10 +54,11 @@ def build(out: Path, work: Path, seed: int) -> None:
 
     vae_at = stage("vae", lambda at: autoencoder.train(seed).half().save_pretrained(at))
     vae = AutoencoderTiny.from_pretrained(vae_at).float()
+    vae.register_to_config(_name_or_path="shapes")  # else the work folder's path would ship
     clip_at = stage("clip", lambda at: clip.train(vae, seed).half().save_pretrained(at))
     base = CLIPModel.from_pretrained(clip_at, dtype=torch.float32)
     pipeline_at = stage("pipeline", lambda at: denoiser.train(vae, seed).to(dtype=torch.float16).save_pretrained(at))
-    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_at, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_at, dtype=torch.float32)
     start = time.monotonic()
     gallery = pickscore.generate(pipeline, seed)
     seconds["gallery"] = round(time.monotonic() - start)

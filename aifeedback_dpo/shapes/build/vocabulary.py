@@ -17,9 +17,12 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 def tokenizer() -> CLIPTokenizer:
     """Byte-level BPE in CLIP's format: every byte, then merges until each word of the grammar is one token."""
     words = sorted({word for prompt in scenes() for word in prompt.split()})
+    letters = sorted(set("".join(words)))
+    numbered = [*letters, *(letter + "</w>" for letter in letters)]  # else in hash order, by which ties are broken
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = WhitespaceSplit()
-    learner.train_from_iterator(words, BpeTrainer(end_of_word_suffix="</w>", show_progress=False))
+    trainer = BpeTrainer(end_of_word_suffix="</w>", special_tokens=numbered, show_progress=False)
+    learner.train_from_iterator(words, trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
 
     alphabet = sorted(ByteLevel.alphabet())
