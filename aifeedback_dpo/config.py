@@ -23,13 +23,14 @@ from aifeedback_dpo.records import CONTROL, HUMAN
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Count = Annotated[int, Field(gt=0)]
+Side = Annotated[int, Field(gt=0, multiple_of=8, description="pixels")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Settings(BaseModel):
     """Frozen; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Weights(Settings):
@@ -41,7 +42,7 @@ class Weights(Settings):
 
 
 class ScorerWeights(Weights):
-    """A scorer's weights, and a slope where the scorer defines none: P(a over b) = sigmoid(slope * difference of scores)."""
+    """A scorer's weights; `slope` goes before the scorer's own: P(a over b) = sigmoid(slope * difference of scores)."""
 
     slope: Annotated[float, Field(gt=0)] | None = None
 
@@ -62,8 +63,8 @@ class Generate(Settings):
     pairs: Count = Field(2, description="pairs per prompt, of all candidates taken two by two")
     steps: Count = 20
     guidance: Annotated[float, Field(ge=0)] = 7.5
-    width: Count | None = None
-    height: Count | None = None
+    width: Side | None = None
+    height: Side | None = None
     batch_size: Count = 8
     images_per_part: Count = 64
 
@@ -84,11 +85,11 @@ class Label(Settings):
 class Train(Settings):
     """Diffusion-DPO. beta is the authors': half of it multiplies the difference of mean squared errors."""
 
-    judges: tuple[Name, ...] = ("human", "ai", "random")
-    seeds: tuple[int, ...] = (0,)
+    judges: Annotated[tuple[Name, ...], Field(min_length=1)] = ("human", "ai", "random")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     method: Literal["lora", "full"] = "lora"
     rank: Count = 16
-    modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
     beta: Annotated[float, Field(gt=0)] = 5000.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     warmup: Annotated[int, Field(ge=0)] = 20
@@ -103,6 +104,8 @@ class Train(Settings):
     def _divides(self) -> "Train":
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"train.seeds names one twice: {', '.join(map(str, self.seeds))}")
         return self
 
 
@@ -135,6 +138,15 @@ class Recipe(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _lora_runs_in_the_models_dtype(self) -> "Recipe":
+        if self.train.method == "lora" and self.model.dtype not in ("float32", self.train.precision):
+            raise ValueError(
+                f"train.precision is {self.train.precision}, but a LoRA runs on the model as it is, in model.dtype="
+                f"{self.model.dtype}; make them the same, or take model.dtype=float32"
+            )
+        return self
+
     def title(self, judge: str) -> str:
         """A judge's name as it is shown: simulated people are always called so."""
         return f"{judge} (simulated)" if judge == HUMAN and self.label.raters else judge
@@ -161,7 +173,7 @@ def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     try:
         merged = OmegaConf.merge(_extended(source), OmegaConf.from_dotlist([_checked(item) for item in overrides]))
         values = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
         raise UserError(f"recipe: {' '.join(str(error).split())}") from error
     where = "recipe" if isinstance(recipe, Mapping) else f"recipe {recipe}"
     try:

@@ -55,8 +55,8 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
     shots = shots_of(run)
     before = plan(run)
     facts = {"model": before.model, "revision": before.revision, "seed": run.recipe.seed, "images": before.images}
-    run.record("generate", "running", **facts)
     _commit_prompts(run)
+    run.record("generate", "running", **facts)
     if before.images_done < before.images:
         progress.note(f"Loading {before.model}")
         model = sd.load(run.recipe.model)
@@ -108,18 +108,28 @@ def _lines(path: Path) -> list[str]:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"prompts.source: {path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    return list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines() if line.strip()))
 
 
 def _commit_prompts(run: Run) -> None:
+    """Raises UserError where the run holds other prompts already: a held-out one must never move over to training."""
     source = run.recipe.prompts.source
-    done = run.done("prompts")
-    for split, prompts in read_prompts(run.recipe.prompts).items():
-        rows = [
+    there = {(row["prompt_id"], row["split"]) for row in run.rows("prompts")}
+    wanted = {
+        split: [
             {"prompt_id": prompt_id(text), "prompt": text, "split": split, "source": Path(source).name}
             for text in prompts
         ]
-        if any(row["prompt_id"] not in done for row in rows):
+        for split, prompts in read_prompts(run.recipe.prompts).items()
+    }
+    keys = {(str(row["prompt_id"]), split) for split, rows in wanted.items() for row in rows}
+    if moved := there - keys:
+        raise UserError(
+            f"{source} is not what {run.root} was made with: {len(moved)} prompts are gone or in another split. Put it "
+            "back, or choose another --run"
+        )
+    for split, rows in wanted.items():
+        if not keys <= there:
             run.commit("prompts", rows, split)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from aifeedback_dpo import engine, preferences, scorers
 from aifeedback_dpo.config import ScorerWeights
-from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONTROL, HUMAN
 from aifeedback_dpo.scorers import scoring
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.store import Run, decode_image
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Labels:
 def judges_of(run: Run, names: Sequence[str]) -> list[str]:
     """The scorers asked for (the recipe's `ai` by default), checked, and the random control."""
     asked = [run.recipe.label.ai if name == "ai" else name for name in names] or [run.recipe.label.ai]
-    for name in asked:
+    for name in (*asked, *run.recipe.label.scorers):
         scorers.check(name)
     return list(dict.fromkeys([*asked, CONTROL]))
 
@@ -71,11 +71,7 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
         raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
     text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
     prompts = {pair[side]: text[pair["prompt_id"]] for pair in pairs for side in ("image_a", "image_b")}
-    there = run.done("images")
-    if lost := [image_id for image_id in prompts if image_id not in there]:
-        raise DataError(
-            f"{len(lost)} images of the pairs are not in the run (first: {lost[0]}); run `ddpo generate` again"
-        )
+    run.need(prompts)
     result = Labels()
     broken: dict[str, scoring.Unreadable] = {}
     for name in judges:
@@ -126,7 +122,7 @@ def _vote(
                     f"label.raters=simulated judge the shapes grammar only; this prompt is not: {prompts[image_id]!r}"
                 )
             try:
-                utilities[image_id] = raters.utility(oracle.read(scoring.decode(data)), scene)
+                utilities[image_id] = raters.utility(oracle.read(decode_image(data)), scene)
             except OSError as error:
                 unseen.append(scoring.Unreadable(image_id, scoring.reason(error)))
             bar.advance(1)

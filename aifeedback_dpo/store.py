@@ -1,4 +1,4 @@
-"""A run on disk: append-only Parquet tables that anyone can open, and the only module that knows where things lie.
+"""A run on disk: Parquet tables that anyone can open, and the only module that knows where things lie.
 
     runs/shapes/
       recipe.yaml  manifest.json  README.md        what was asked, who made what from what, a dataset card
@@ -16,6 +16,7 @@ import errno
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from PIL import Image
 
-from aifeedback_dpo import config, provenance
+from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.config import Recipe
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.records import KEYS, TABLES, hub_schema
@@ -38,6 +40,7 @@ REMADE_BY = {
     "preferences": "`ddpo label`",
 }
 SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
+LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "preferences")}
 CHOICES = ("about", "compare", "label.ai", "train.judges", "train.seeds")
 PACING = ("generate.batch_size", "label.batch_size", "train.micro_batch_size")
 
@@ -90,6 +93,19 @@ class Run:
                     seen.add(row["image_id"])
                     yield row["image_id"], row["image"]["bytes"]
 
+    def need(self, images: Collection[str]) -> None:
+        """Raises DataError unless all of these images are in the run."""
+        there = self.done("images")
+        if lost := [image_id for image_id in images if image_id not in there]:
+            raise DataError(
+                f"{len(lost)} images of the pairs are not in the run (first: {lost[0]}); run `ddpo generate` again"
+            )
+
+    def labels(self, judge: str) -> str:
+        """A hash of a judge's preferences, by which a policy knows what it was trained on."""
+        rows = self.rows("preferences", ["pair_id", "p_a"], judge)
+        return records.content_id(sorted([row["pair_id"], row["p_a"]] for row in rows))
+
     def commit(self, table: str, rows: Sequence[Mapping[str, Any]], part: str, name: str | None = None) -> None:
         """One part, all or nothing. `part` names it, so that the same work gives the same file."""
         schema = hub_schema(TABLES[table])
@@ -118,6 +134,11 @@ class Run:
         """The same for text."""
         self.write(path, lambda file: file.write(text.encode()))
 
+    def made(self) -> list[str]:
+        """The stages that have left something here; one that began and failed has not."""
+        stages = [stage for stage, tables in LEAVES.items() if any(self.parts(table) for table in tables)]
+        return [*stages, *(["train"] if self.policies() else [])]
+
     def policy_folder(self, judge: str, seed: int) -> Path:
         return self.root / "policies" / judge / f"seed-{seed}"
 
@@ -125,7 +146,8 @@ class Run:
         """The finished policies: judge -> training seeds."""
         found: dict[str, list[int]] = {}
         for path in sorted(self.root.glob("policies/*/seed-*/policy.json")):
-            found.setdefault(path.parents[1].name, []).append(int(path.parent.name.removeprefix("seed-")))
+            if name := re.fullmatch(r"seed-(-?\d+)", path.parent.name):
+                found.setdefault(path.parents[1].name, []).append(int(name[1]))
         return {judge: sorted(seeds) for judge, seeds in found.items()}
 
     @property
@@ -144,9 +166,11 @@ class Run:
         if not path.exists():
             return {"schema_version": 1, "made_by": {}}
         try:
-            return dict(json.loads(path.read_text()))
-        except ValueError as error:
-            raise DataError(f"{path} is not JSON ({error}); restore it, or start a new run") from error
+            manifest = dict(json.loads(path.read_text()))
+            manifest["made_by"].items()
+        except (ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} is no manifest ({error}); restore it, or start a new run") from error
+        return manifest
 
     def record(self, work: str, status: str, **facts: Any) -> None:
         """Notes in the manifest that a piece of work began (`running`) or ended (`done`), with what made it."""
@@ -179,8 +203,7 @@ def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = (
         wanted = config.load(recipe or "shapes", overrides)
     run = Run(folder, wanted)
     if saved is not None:
-        made = {work.split("/")[0] for work in run.manifest()["made_by"]}
-        used = tuple(section for stage in made for section in SECTIONS.get(stage, ()))
+        used = tuple(section for stage in run.made() for section in SECTIONS[stage])
         clash = {
             key: values
             for key, values in config.differences(saved, wanted).items()
@@ -232,11 +255,24 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def encode_image(image: Any) -> bytes:
-    """A PIL image as lossless WebP."""
+def sync(folder: Path) -> None:
+    """Puts the files of a folder on the disk, for writers that do not do it themselves."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """As lossless WebP."""
     buffer = io.BytesIO()
     image.save(buffer, format="WEBP", lossless=True, method=0)
     return buffer.getvalue()
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """As RGB. Raises OSError for bytes that are no picture."""
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:

@@ -27,7 +27,9 @@ def _complete_recipe(incomplete: str) -> list[str]:
 
 
 def _complete_scorer(incomplete: str) -> list[str]:
-    return [name for name in ("pickscore", "clip", "aesthetic", "random") if name.startswith(incomplete)]
+    from aifeedback_dpo.scorers import REGISTRY
+
+    return [name for name in REGISTRY if name.startswith(incomplete)]
 
 
 Recipe = Annotated[
@@ -84,6 +86,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             if not store.is_full(error):
                 raise
             typer.echo(f"ddpo: {store.disk_error(error, Path(error.filename or '.'))}", err=True)
+            raise typer.Exit(DdpoError.exit_code) from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing it
+                raise
+            say = "out of GPU memory: lower generate.batch_size, label.batch_size or train.micro_batch_size, and run again"
+            typer.echo(f"ddpo: {say}", err=True)
             raise typer.Exit(DdpoError.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("ddpo: interrupted. What was committed is kept; run the same command again to go on", err=True)

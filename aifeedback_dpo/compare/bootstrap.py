@@ -47,6 +47,8 @@ def estimate(
 
     `sums` is (clusters, k); `statistic` maps totals (m, k) to m values. NaN (a resample in which it is undefined) is left out.
     """
+    if not len(sums):
+        return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     rng = np.random.default_rng(seed)
     share = np.full(len(sums), 1 / len(sums))

@@ -14,6 +14,10 @@ def sentences(result: dict[str, Any]) -> list[str]:
     said += [_duel(result, judge, BASE, metric) for judge in (first, second)]
     if CONTROL not in (first, second) and _row(result, CONTROL, BASE, metric):
         said.append(_duel(result, CONTROL, BASE, metric))
+    elif CONTROL not in (first, second):
+        said.append("No policy was trained on random labels, so nothing tells what any labels would have done.")
+    about = next(known for known in result["metrics"] if known["name"] == metric)
+    said.append(f"{metric.capitalize()}: {about['about']}.")
     accuracy = result["labels"]["accuracy"]
     said.append(
         f"On the {result['labels']['decided']} training pairs that both decided, {title(result, first)} and "
@@ -39,12 +43,15 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     assert row is not None
     against = "the base model" if theirs == BASE else f"{title(result, theirs)} labels"
     verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[_side(row)]
+    apart = [rate for rate in row["win_rate_by_training_seed"] if (rate - 0.5) * _side(row) < 0]
+    if apart:
+        verdict = "training seeds disagree on whether it is better than"
     control = _row(result, ours, CONTROL, metric)
     doubt = ""
     if theirs == BASE and _side(row) and control is not None and _side(control) != _side(row):
         doubt = " (but not told apart from random labels)"
     caution = " (this scorer labelled the training data)" if row["in_loop"] else ""
-    seeds = f", {len(row['seeds'])} training seeds" if len(row["seeds"]) > 1 else ""
+    seeds = f", {len(row['seeds'])} training seed{'s' if len(row['seeds']) > 1 else ''}"
     return (
         f"Trained on {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
         f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}."
@@ -60,7 +67,9 @@ def _side(row: dict[str, Any]) -> int:
     return Estimate(**row["win_rate"]).clear_of(0.5)
 
 
-def _interval(estimate: dict[str, float], result: dict[str, Any]) -> str:
+def _interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
+    if estimate["value"] is None or estimate["low"] is None or estimate["high"] is None:
+        return "an undefined share"
     return (
         f"{100 * estimate['value']:.0f} % ({100 * result['confidence']:.0f} % interval "
         f"{100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"

@@ -7,7 +7,7 @@ from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.records import CONTROL
 from aifeedback_dpo.scorers import scoring
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.store import Run, decode_image
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _oracle(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
             if scene is None:
                 raise DataError(f"the oracle reads the shapes grammar only; this prompt is not: {prompts[image_id]!r}")
             try:
-                reading = oracle.read(scoring.decode(data))
+                reading = oracle.read(decode_image(data))
             except OSError as error:
                 raise _broken(image_id) from error
             utility[image_id] = raters.utility(reading, scene)

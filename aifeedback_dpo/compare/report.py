@@ -71,7 +71,7 @@ def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[di
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f}"
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.0f}"
     environment.filters["heat"] = _heat
     sides = list(dict.fromkeys((row["policy"], row["against"]) for row in result["duels"]))
     cells = {(row["policy"], row["against"], row["metric"]): row for row in result["duels"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aifeedback_dpo import engine, provenance
+from aifeedback_dpo import engine, provenance, scorers
 from aifeedback_dpo.compare import agreement, headline, metrics, report, winrate
 from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.errors import UserError
@@ -58,8 +58,11 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
 
     Raises UserError when a judge has no preferences or no policy here.
     """
+    for name in run.recipe.label.scorers:
+        scorers.check(name)
     agreed, disputed = _labels(run, first, second)
     entries = _entries(run, first, second)
+    sides = _sides(entries, first, second)
     prompts = _prompts(run)
     run.record("compare", "running", judges=[first, second])
     _draw(run, entries, progress)
@@ -75,8 +78,8 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
         "confidence": run.recipe.compare.confidence,
         "metrics": [{"name": metric.name, "about": metric.about, "truth": metric.truth} for metric in measured],
         "policies": _means(run, entries, measured),
-        "duels": _duels(run, entries, measured, first, second),
-        "training": {entry.name: _description(entry) for entry in entries if entry.folder},
+        "duels": _duels(run, entries, measured, sides),
+        "training": _training(entries),
         **provenance.versions(),
     }
     result["headline"] = headline.sentences(result)
@@ -124,7 +127,10 @@ def _prompts(run: Run) -> list[str]:
     rows = run.rows("prompts")
     if not rows:
         raise UserError(f"{run.root} has no prompts yet; run `ddpo generate` first")
-    return [row["prompt"] for row in rows if row["split"] == "eval"]
+    held_out = [row["prompt"] for row in rows if row["split"] == "eval"]
+    if not held_out:
+        raise UserError(f"{run.root} has no held-out prompts; run `ddpo generate` again")
+    return held_out
 
 
 def _entries(run: Run, first: str, second: str) -> list[Entry]:
@@ -142,7 +148,7 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
             chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
     entries = []
     for name, seed, folder in chosen:
-        revision = _revision(folder, known.revision) if folder else ""
+        revision = _revision(run, name, folder, known.revision) if folder else ""
         title = f"{name}/seed-{seed}" if folder else BASE
         source = Source(known.name, known.revision, run.recipe.model.dtype, title, revision)
         shots = sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=1)
@@ -150,9 +156,12 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
     return entries
 
 
-def _revision(folder: Path, base: str) -> str:
-    """A hash of the policy's weights. Raises UserError where it was trained on another base model."""
-    trained_on = read_policy(folder)["base"]["revision"]
+def _revision(run: Run, judge: str, folder: Path, base: str) -> str:
+    """A hash of the policy's weights. Raises UserError where it was trained on another base model or on other labels."""
+    policy = read_policy(folder)
+    trained_on = policy["base"]["revision"]
+    if policy["labels"] != run.labels(judge):
+        raise UserError(f"{folder} was trained on other labels than the run holds now; delete it and train it again")
     if trained_on != base:
         raise UserError(
             f"{folder} was trained on base model {trained_on[:12]}, this run's is {base[:12]}; train it again"
@@ -204,17 +213,21 @@ def _means(run: Run, entries: Sequence[Entry], measured: Sequence[Metric]) -> li
     return rows
 
 
-def _duels(
-    run: Run, entries: Sequence[Entry], measured: Sequence[Metric], first: str, second: str
-) -> list[dict[str, Any]]:
-    """Each policy against the base, the two judges' against each other, and each of them against the control."""
+def _sides(entries: Sequence[Entry], first: str, second: str) -> dict[tuple[str, str], list[int]]:
+    """Each policy against the base, the two judges' against each other, and each of them against the control: who, and at
+    which training seeds."""
     names = list(dict.fromkeys(entry.name for entry in entries))
     sides = [(name, BASE) for name in names if name != BASE]
     sides += [(second, first)] + [(name, CONTROL) for name in (first, second) if CONTROL in names and name != CONTROL]
+    return {side: _seeds(entries, *side) for side in sides}
+
+
+def _duels(
+    run: Run, entries: Sequence[Entry], measured: Sequence[Metric], sides: dict[tuple[str, str], list[int]]
+) -> list[dict[str, Any]]:
     prompts = [shot.prompt for shot in entries[0].shots]
     rows = []
-    for ours, theirs in dict.fromkeys(sides):
-        seeds = _seeds(entries, ours, theirs)
+    for (ours, theirs), seeds in sides.items():
         for metric in measured:
             columns = [_columns(entries, metric, name, seeds) for name in (ours, theirs)]
             fought = winrate.duel(columns[0], columns[1], prompts, **_bootstrap(run))
@@ -232,9 +245,14 @@ def _bootstrap(run: Run) -> dict[str, Any]:
     }
 
 
-def _description(entry: Entry) -> dict[str, Any]:
-    assert entry.folder is not None
-    description = read_policy(entry.folder)
-    return {
-        key: description[key] for key in ("method", "pairs", "ties_left_out", "beta", "beta_of_equation_14", "warning")
-    }
+def _training(entries: Sequence[Entry]) -> dict[str, Any]:
+    """How each policy was trained, and what was warned about at which training seed."""
+    keys = ("method", "pairs", "ties_left_out", "beta", "beta_of_equation_14")
+    told: dict[str, Any] = {}
+    for entry in entries:
+        if entry.folder:
+            policy = read_policy(entry.folder)
+            row = told.setdefault(entry.name, {key: policy[key] for key in keys} | {"warnings": {}})
+            if policy["warning"]:
+                row["warnings"][str(entry.seed)] = policy["warning"]
+    return told

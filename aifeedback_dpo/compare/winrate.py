@@ -39,11 +39,11 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     """`ours` and `theirs` are (training seeds, prompts), paired in both; a side with one seed (the base) is repeated.
 
     The interval is over prompts: each prompt's outcomes under all training seeds are drawn together. How far training
-    seeds differ is another matter, and is told by `seed_win_rates`.
+    seeds differ is another matter, told by `seed_win_rates`; the headline gives no verdict where they fall on both sides.
     """
     boot = partial(estimate, resamples=resamples, confidence=confidence, seed=seed)
     ours, theirs = np.broadcast_arrays(ours, theirs)
-    margin = np.round(ours - theirs, 9)
+    margin = ours - theirs
     outcome = (np.sign(margin) + 1) / 2
     count = np.ones(margin.shape[1])
     won = cluster_sums(np.stack([outcome.mean(axis=0), count], axis=1), prompts)

@@ -3,13 +3,11 @@
 A cache file is named after everything that made it (model revision, dtype, ids), so a stale one is never read.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -18,9 +16,7 @@ from aifeedback_dpo import engine
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.models.sd import StableDiffusion
 from aifeedback_dpo.records import content_id
-from aifeedback_dpo.store import Run
-
-BATCH = 32
+from aifeedback_dpo.store import Run, decode_image
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ def prepare(run: Run, model: StableDiffusion, progress: engine.Progress) -> Cach
     prompts = {pair["prompt_id"]: text[pair["prompt_id"]] for pair in pairs}
     image_ids = sorted({pair[side] for pair in pairs for side in ("image_a", "image_b")})
     prompt_ids = sorted(prompts)
+    run.need(image_ids)
+    size = run.recipe.generate.batch_size
     made_by = (model.located.revision, str(model.dtype))
     latents = _cached(
         run, f"latents-{content_id(*made_by, *image_ids)}", lambda: _encode(run, model, image_ids, progress)
@@ -52,7 +50,7 @@ def prepare(run: Run, model: StableDiffusion, progress: engine.Progress) -> Cach
     embeddings = _cached(
         run,
         f"prompts-{content_id(*made_by, *texts)}",
-        lambda: torch.cat([model.encode_prompts(texts[at : at + BATCH]).cpu() for at in range(0, len(texts), BATCH)]),
+        lambda: torch.cat([model.encode_prompts(texts[at : at + size]).cpu() for at in range(0, len(texts), size)]),
     )
     return Cache(
         latents,
@@ -86,14 +84,13 @@ def _encode(run: Run, model: StableDiffusion, image_ids: Sequence[str], progress
     with progress.task("Encoding latents", len(image_ids)) as bar:
         for image_id, data in run.images(image_ids):
             try:
-                with Image.open(io.BytesIO(data)) as image:
-                    pixels = torch.from_numpy(np.array(image.convert("RGB")))
+                pixels = torch.from_numpy(np.array(decode_image(data)))
             except OSError as error:
                 raise DataError(
                     f"image {image_id} cannot be read ({error}); run `ddpo label` again, which leaves it out"
                 ) from error
             waiting.append((image_id, pixels.permute(2, 0, 1).float() / 127.5 - 1))
-            if len(waiting) == BATCH:
+            if len(waiting) == run.recipe.generate.batch_size:
                 flush()
             bar.advance(1)
         flush()

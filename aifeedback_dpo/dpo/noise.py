@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from aifeedback_dpo.seeds import derive
+from aifeedback_dpo.seeds import derive, uniform
 
 
 def draw(
@@ -27,4 +27,4 @@ def draw(
 
 def dropped(seed: int, visits: Sequence[tuple[str, int]], rate: float) -> list[bool]:
     """Whether the caption is dropped on this visit, for both images of the pair."""
-    return [derive(seed, "caption", pair_id, visit) / 2**63 < rate for pair_id, visit in visits]
+    return [uniform(seed, "caption", pair_id, visit) < rate for pair_id, visit in visits]

@@ -21,10 +21,11 @@ from aifeedback_dpo.dpo.jobs import Job, plan
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.models import sd
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run, read_policy
+from aifeedback_dpo.store import Run, read_policy, sync
 
 DRIFT_WINDOW = 50
 DRIFT_LIMIT = 0.02
+REMEDY = "Try a smaller train.learning_rate, or train.precision=bfloat16 or float32"
 
 
 def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ def _accelerator(settings: Train) -> Accelerator:
     """Raises UserError for a precision that this machine, or an Accelerator made before, does not allow."""
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
     try:
-        accelerator = Accelerator(mixed_precision=mixed)
+        accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
     except ValueError as error:
         raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
     if settings.precision == "float16" and accelerator.device.type == "cpu":
@@ -82,6 +83,7 @@ def _train_one(
             progress.note(f"Warning, {job.name}: {warning}")
         try:
             policy.save(partial)
+            sync(partial)
         except SafetensorError as error:
             raise DdpoError(
                 f"cannot write the policy to {partial}: {error}; make room and run `ddpo train` again"
@@ -99,6 +101,7 @@ def _train_one(
         "beta_of_equation_14": losses.summed_beta(settings.beta, elements),
         "settings": settings.model_dump(mode="json", exclude={"judges", "seeds"}),
         "base": {"model": model.located.name, "revision": model.located.revision},
+        "labels": run.labels(job.judge),
         "made_from": job.made_from,
         "last": {
             name: history[-1][name] for name in ("loss", "implicit_accuracy", "margin", "winner_drift", "loser_drift")
@@ -177,16 +180,17 @@ class Policy:
             self.optimizer.zero_grad(set_to_none=True)
             *values, norm_value = torch.cat([means, torch.as_tensor(norm, device=means.device).view(1)]).tolist()
             if not math.isfinite(values[0]):
-                raise DdpoError(
-                    f"the loss is {values[0]} at step {number} of {job.name}; nothing was saved. Try a smaller "
-                    "train.learning_rate, or train.precision=bfloat16 or float32"
-                )
+                raise DdpoError(f"the loss is {values[0]} at step {number} of {job.name}; nothing was saved. {REMEDY}")
             row = {"step": number, "pairs": len(batch), **dict(zip(step.METRICS, values, strict=True))}
             row |= {"gradient_norm": norm_value, "learning_rate": rate}
             row["pairs_per_second"] = len(batch) / (time.perf_counter() - start)
             log.write(json.dumps(row) + "\n")
             log.flush()
             history.append(row)
+        if not all(parameter.isfinite().all() for parameter in self.trained):
+            raise DdpoError(
+                f"the weights of {job.name} are not finite after the last step; nothing was saved. {REMEDY}"
+            )
         if not history:
             raise UserError(
                 f"{job.name}: all pairs visited in train.steps={settings.steps} are ties; raise train.steps"

@@ -11,10 +11,11 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from jaxtyping import Float, Int
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from aifeedback_dpo.config import Weights
-from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.weights import Located, loading, locate
 
 ADAPTER = "default"
@@ -126,23 +127,25 @@ class StableDiffusion:
 
     @contextmanager
     def policy(self, folder: Path | None) -> Iterator[None]:
-        """Samples from the policy in this folder (LoRA, or a whole `unet/`) while the context lasts; None is the base."""
-        if folder is None:
+        """Samples from the policy in this folder (LoRA, or a whole `unet/`) while the context lasts; None is the base.
+
+        Raises DataError for a policy that cannot be loaded.
+        """
+        base = self.pipeline.unet
+        try:
+            if folder and (folder / "unet").is_dir():
+                tuned: Any = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=self.dtype)
+                self.pipeline.unet = tuned.to(self.device).eval()
+            elif folder:
+                self.pipeline.load_lora_weights(folder)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise DataError(f"{folder} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+        try:
             yield
-        elif (folder / "unet").is_dir():
-            base = self.pipeline.unet
-            tuned: Any = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=self.dtype)
-            self.pipeline.unet = tuned.to(self.device).eval()
-            try:
-                yield
-            finally:
-                self.pipeline.unet = base
-        else:
-            self.pipeline.load_lora_weights(folder)
-            try:
-                yield
-            finally:
-                self.pipeline.unload_lora_weights()
+        finally:
+            self.pipeline.unet = base
+            self.pipeline.unload_lora_weights()
 
 
 def load(weights: Weights) -> StableDiffusion:
@@ -152,6 +155,12 @@ def load(weights: Weights) -> StableDiffusion:
     dtype = getattr(torch, weights.dtype)
     with loading(located, "a Stable Diffusion pipeline in the diffusers format"):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            located.folder, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+            located.folder,
+            dtype=dtype,
+            safety_checker=None,
+            requires_safety_checker=False,
+            feature_extractor=None,
+            image_encoder=None,
+            local_files_only=True,
         )
     return StableDiffusion(pipeline.to(device), located, device, dtype)

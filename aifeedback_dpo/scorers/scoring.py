@@ -1,6 +1,5 @@
 """Committed pictures in, committed scores out: what `label` and `compare` both do. A score is computed once, ever."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from PIL import Image
 
 from aifeedback_dpo import engine
 from aifeedback_dpo.scorers import Scorer
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.store import Run, decode_image
 
 
 @dataclass(frozen=True)
@@ -17,12 +16,6 @@ class Unreadable:
 
     image_id: str
     reason: str
-
-
-def decode(data: bytes) -> Image.Image:
-    """A stored picture as RGB. Raises OSError for bytes that are no picture."""
-    image = Image.open(io.BytesIO(data))
-    return image.convert("RGB")
 
 
 def reason(error: OSError) -> str:
@@ -43,7 +36,7 @@ def score(
         images: dict[str, Image.Image] = {}
         for image_id, data in run.images(part.units):
             try:
-                images[image_id] = decode(data)
+                images[image_id] = decode_image(data)
             except OSError as error:
                 unreadable.append(Unreadable(image_id, reason(error)))
         rows = []
@@ -72,6 +65,16 @@ def score(
 
 
 def scores(run: Run, name: str, recipe: str) -> dict[str, float]:
-    """Image id -> score, of this scorer with this recipe."""
+    """Image id -> score, of this scorer with this recipe.
+
+    Pictures of one prompt with the very same pixels have one score, the first's: in another batch a network may round its
+    last digit otherwise, and a tie would become a win.
+    """
     rows = run.rows("scores", ["image_id", "recipe", "score"], name)
-    return {row["image_id"]: row["score"] for row in rows if row["recipe"] == recipe}
+    found = {row["image_id"]: row["score"] for row in rows if row["recipe"] == recipe}
+    first: dict[tuple[str, str], float] = {}
+    for row in run.rows("images", ["image_id", "prompt_id", "pixel_sha256"]):
+        if row["image_id"] in found:
+            seen = first.setdefault((row["prompt_id"], row["pixel_sha256"]), found[row["image_id"]])
+            found[row["image_id"]] = seen
+    return found

@@ -94,7 +94,9 @@ def test_hugging_face_datasets_reads_the_tables_with_their_pictures(run, tmp_pat
 
 
 def test_a_run_made_by_another_recipe_is_refused_with_the_keys(run):
-    Run(run.root, config.load("shapes", ["generate.steps=14"])).record("generate", "done")
+    made = Run(run.root, config.load("shapes", ["generate.steps=14"]))
+    made.record("generate", "done")
+    made.commit("prompts", PROMPTS, "train")
     with pytest.raises(UserError, match=r"seed: 0 in the run, 3 asked for; generate.steps: 14 in the run, 5 asked for"):
         store.open_run(run.root, None, ["seed=3", "generate.steps=5"])
 
@@ -103,6 +105,8 @@ def test_what_nothing_was_made_with_may_still_change(run):
     run.record("generate", "done")
     assert store.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7
     run.record("train/human/seed-0", "running")
+    assert store.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7  # begun and failed: nothing is made
+    run.write_text(run.policy_folder("human", 0) / "policy.json", "{}")
     with pytest.raises(UserError, match=r"train\.beta"):
         store.open_run(run.root, None, ["train.beta=7"])
     assert store.open_run(run.root, None, ["train.seeds=[0,1]"]).recipe.train.seeds == (0, 1)
@@ -110,6 +114,7 @@ def test_what_nothing_was_made_with_may_still_change(run):
 
 def test_a_new_scorer_may_join_and_a_known_one_may_not_change(run):
     run.record("label/pickscore", "done")
+    run.commit("scores", [{"image_id": "i", "scorer": "pickscore", "recipe": "r", "score": 0.5}], "a", "pickscore")
     joined = store.open_run(run.root, None, ["label.scorers.mine.id=/models/mine", "label.batch_size=3"])
     assert joined.recipe.label.scorers["mine"].id == "/models/mine"
     for changed in ("label.scorers.pickscore.slope=2", "label.scorers.pickscore.revision=main"):
@@ -121,6 +126,15 @@ def test_a_damaged_policy_is_named(tmp_path):
     (tmp_path / "policy.json").write_text('{"judge": ')
     with pytest.raises(DataError, match=r"policy\.json is corrupted .* run `ddpo train` again"):
         store.read_policy(tmp_path)
+
+
+def test_folders_beside_the_policies_and_a_damaged_manifest_are_told_apart(run):
+    run.write_text(run.policy_folder("human", 0) / "policy.json", "{}")
+    run.write_text(run.root / "policies" / "human" / "seed-0.old" / "policy.json", "{}")
+    assert run.policies() == {"human": [0]}
+    run.write_text(run.root / "manifest.json", "{}")
+    with pytest.raises(DataError, match="no manifest"):
+        run.manifest()
 
 
 def test_a_part_that_may_not_be_read_is_not_called_corrupted(run, monkeypatch):
