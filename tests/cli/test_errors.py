@@ -1,5 +1,6 @@
 """Bad input: one clear line, the right exit code, and nothing lost."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from typer.testing import Result
 
 from aifeedback_dpo import config, shapes
+from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
 from tests.conftest import TINY, ddpo, ddpo_process
 
@@ -120,36 +122,113 @@ def test_a_full_disk_is_one_line_and_loses_nothing(finished, tmp_path, stage, at
     assert all(straight[path.relative_to(run)] == path.read_bytes() for path in run.rglob("part-*.parquet"))
 
 
-def test_a_model_folder_with_damaged_weights_is_exit_code_4(tmp_path):
+def test_a_model_folder_that_lacks_what_is_needed_is_exit_code_4_and_one_that_lacks_more_loads(tmp_path):
     folder = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "model"))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     refused(ddpo("generate", f"model.id={folder}", *TINY, run=tmp_path / "run"), 4, "does not hold a Stable Diffusion")
+    index = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "published")) / "model_index.json"
+    listed = json.loads(index.read_text())  # as published: parts that are neither downloaded nor needed
+    listed |= {
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    }
+    index.write_text(json.dumps(listed))
+    assert ddpo("generate", f"model.id={index.parent}", *TINY, run=tmp_path / "third").exit_code == 0
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(ddpo("generate", f"model.id={empty}", *TINY, run=tmp_path / "other"), 4, "does not hold a Stable Diffusion")
 
 
 def test_a_loss_that_is_not_finite_saves_no_policy(copied):
-    shutil.rmtree(copied / "policies" / "random")
-    recipe = copied / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("learning_rate: 0.001", "learning_rate: 1.0e+30"))
-    refused(ddpo("train", "--judge", "random", run=copied), 1, "the loss is nan", "train.learning_rate")
-    assert not (copied / "policies" / "random" / "seed-0").exists()
+    shutil.rmtree(copied / "policies")
+    refused(ddpo("train", "train.learning_rate=1e30", run=copied), 1, "the loss is nan", "train.learning_rate")
+    assert not list((copied / "policies").rglob("policy.json"))
+    assert ddpo("train", "--judge", "random", "train.learning_rate=1e-3", run=copied).exit_code == 0
 
 
 def test_half_precision_needs_a_gpu(copied):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
     shutil.rmtree(copied / "policies")
-    recipe = copied / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("precision: float32", "precision: float16"))
-    refused(ddpo("train", run=copied), 2, "train.precision=float16 needs a GPU")
+    refused(ddpo("train", "train.precision=float16", run=copied), 2, "train.precision=float16 needs a GPU")
 
 
 def test_a_judge_nobody_knows_is_refused_with_the_nearest(copied):
     refused(ddpo("train", "--judge", "pickscor", run=copied), 2, "no judge 'pickscor', did you mean 'pickscore'?")
     refused(ddpo("compare", "human", "vs", "clpi", run=copied), 2, "no judge 'clpi', did you mean 'clip'?")
+
+
+def test_a_prompt_file_that_changed_moves_no_held_out_prompt_into_training(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    lines = list(grammar.scenes())[:10]
+    prompts.write_text("\n".join(lines))
+    arguments = ("generate", *TINY, f"prompts.source={prompts}")
+    assert ddpo(*arguments, run=tmp_path / "run").exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("part-*.parquet")}
+    prompts.write_text("\n".join(reversed(lines)))
+    refused(ddpo(*arguments, run=tmp_path / "run"), 2, "in another split", "another --run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("part-*.parquet")} == before
+
+
+def test_policies_are_not_compared_on_labels_they_were_not_trained_on(copied):
+    run = Run(copied, config.load(copied / "recipe.yaml"))
+    rows = run.rows("preferences", name="pickscore")
+    rows[0]["p_a"] = 1 - rows[0]["p_a"]
+    run.commit("preferences", rows, "current", "pickscore")
+    refused(ddpo("compare", "human", "vs", "ai", run=copied), 2, "pickscore/seed-0 was trained on other labels")
+
+
+def test_a_damaged_policy_is_exit_code_3(copied):
+    (file,) = (copied / "policies" / "human").rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:500])
+    for part in (copied / "images").glob("human*/part-*.parquet"):
+        part.unlink()
+    refused(ddpo("compare", "human", "vs", "ai", run=copied), 3, "seed-0 is corrupted", "ddpo train")
+
+
+def test_an_images_part_that_was_deleted_is_missed_before_training(copied):
+    shutil.rmtree(copied / "policies")
+    shutil.rmtree(copied / "cache")
+    sorted((copied / "images" / "base").glob("part-*.parquet"))[0].unlink()
+    refused(ddpo("train", run=copied), 3, "are not in the run", "ddpo generate")
+
+
+def test_judges_without_a_training_seed_in_common_are_told_before_anything_is_drawn(copied):
+    shutil.rmtree(copied / "policies" / "random")
+    assert ddpo("train", "--judge", "random", "train.seeds=[1]", run=copied).exit_code == 0
+    before = sorted((copied / "images").rglob("*.parquet"))
+    refused(ddpo("compare", "human", "vs", "ai", run=copied), 2, "no training seed in common")
+    assert sorted((copied / "images").rglob("*.parquet")) == before
+
+
+def test_a_setting_that_failed_may_be_corrected(copied):
+    shutil.rmtree(copied / "policies")
+    refused(ddpo("train", "train.modules=[foo]", run=copied), 2, "no module named foo")
+    assert ddpo("train", "--judge", "random", "train.modules=[to_q]", run=copied).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.judges.0=x", "recipe"),
+        ("train.seeds=[]", "train.seeds"),
+        ("train.seeds=[1,1]", "names one twice"),
+        ("train.modules=[]", "train.modules"),
+        ("train.learning_rate=.inf", "train.learning_rate"),
+        ("generate.width=50", "generate.width"),
+        ("model.dtype=bfloat16", "model.dtype"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_at_once(tmp_path, override, words):
+    refused(ddpo("generate", override, run=tmp_path / "run"), 2, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_exit_code_4(tmp_path):
+    lost = "import os; os.environ.update(HF_HUB_OFFLINE='0', HF_ENDPOINT='http://127.0.0.1:9')"
+    shown = ddpo_process("generate", "model.id=nobody/nothing", cwd=tmp_path, before=lost)
+    refused(shown, 4, "nobody/nothing", "cannot be reached")
 
 
 def test_a_model_that_is_not_here_is_exit_code_4(tmp_path):

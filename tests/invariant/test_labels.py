@@ -2,7 +2,8 @@
 
 import pytest
 
-from aifeedback_dpo import config
+from aifeedback_dpo import config, records
+from aifeedback_dpo.scorers import scoring
 from aifeedback_dpo.store import Run
 from tests.conftest import TINY, ddpo
 
@@ -51,6 +52,29 @@ def test_a_preference_is_the_recorded_rule_applied_to_the_stored_scores(finished
         assert row["margin"] == pytest.approx(difference, abs=1e-5)
         assert row["p_a"] == pytest.approx(1 / (1 + math.exp(-difference)), abs=1e-5)
         assert row["rule"].startswith("sigmoid(1 *")
+
+
+def test_pictures_with_the_same_pixels_have_one_score(tmp_path):
+    """In another batch a network rounds its last digit otherwise; the same picture must tie with itself."""
+    run = Run(tmp_path, config.load("shapes"))
+    blank = dict.fromkeys(records.IMAGES.names)
+    rows = [("a", "p", "same"), ("b", "p", "same"), ("c", "p", "other"), ("d", "q", "same")]
+    run.commit(
+        "images",
+        [blank | {"image_id": image, "prompt_id": prompt, "pixel_sha256": pixels} for image, prompt, pixels in rows],
+        "x",
+        "base",
+    )
+    stored = {"a": 0.5, "b": 0.5000001, "c": 0.5000002, "d": 0.7}
+    run.commit(
+        "scores",
+        [{"image_id": image, "scorer": "clip", "recipe": "r", "score": score} for image, score in stored.items()],
+        "x",
+        "clip",
+    )
+    found = scoring.scores(run, "clip", "r")
+    assert found["a"] == found["b"]
+    assert len({found["a"], found["c"], found["d"]}) == 3
 
 
 def test_adding_a_scorer_leaves_the_others_untouched(copied):

@@ -1,0 +1,76 @@
+"""The report's sentences claim no more than the intervals, the control and the training seeds allow."""
+
+import pytest
+
+from aifeedback_dpo.compare import headline
+
+
+def row(policy, against, low, high, seeds=(0.6,)):
+    value = (low + high) / 2
+    return {
+        "policy": policy,
+        "against": against,
+        "metric": "utility",
+        "seeds": list(range(len(seeds))),
+        "win_rate": {"value": value, "low": low, "high": high, "prompts": 100},
+        "win_rate_by_training_seed": list(seeds),
+        "in_loop": False,
+    }
+
+
+def result(*rows, accuracy=0.7):
+    return {
+        "judges": ["human", "pickscore"],
+        "simulated": ["human"],
+        "metrics": [{"name": "utility", "about": "what they want", "truth": True}],
+        "duels": list(rows),
+        "prompts": 100,
+        "confidence": 0.95,
+        "labels": {"decided": 9, "accuracy": {"value": accuracy, "low": accuracy, "high": accuracy}},
+    }
+
+
+def against_base(low, high, seeds=(0.6,), *more):
+    rows = [
+        row("pickscore", "human", 0.4, 0.6, (0.5,)),
+        row("human", "base", 0.4, 0.6, (0.5,)),
+        row("pickscore", "base", low, high, seeds),
+        *more,
+    ]
+    said = headline.sentences(result(*rows))
+    return next(text for text in said if text.startswith("Trained on pickscore") and "base model" in text), said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.51, 0.7, "better than"), (0.3, 0.49, "worse than"), (0.5, 0.7, "no difference seen from")],
+)
+def test_the_verdict_is_what_the_interval_allows(low, high, words):
+    seeds = (0.6,) if low > 0.5 else (0.4,)
+    assert words in against_base(low, high, seeds)[0]
+
+
+def test_seeds_on_both_sides_of_one_half_give_no_verdict():
+    sentence, _ = against_base(0.53, 0.62, (0.65, 0.62, 0.46))
+    assert "training seeds disagree" in sentence
+    assert "3 training seeds" in sentence
+
+
+def test_a_win_over_base_that_is_none_over_random_labels_says_so():
+    control = [row("random", "base", 0.52, 0.7), row("pickscore", "random", 0.45, 0.55)]
+    assert "not told apart from random labels" in against_base(0.55, 0.7, (0.6,), *control)[0]
+    control = [row("random", "base", 0.45, 0.55), row("pickscore", "random", 0.55, 0.65)]
+    assert "not told apart" not in against_base(0.55, 0.7, (0.6,), *control)[0]
+
+
+def test_a_missing_control_is_told():
+    assert any("No policy was trained on random labels" in text for text in against_base(0.55, 0.7)[1])
+
+
+def test_judges_that_decided_no_pair_together_agree_on_an_undefined_share():
+    rows = [row("pickscore", "human", 0.4, 0.6), row("human", "base", 0.4, 0.6), row("pickscore", "base", 0.4, 0.6)]
+    assert "an undefined share" in headline.sentences(result(*rows, accuracy=None))[-1]
+
+
+def test_one_training_seed_is_told_too():
+    assert "1 training seed." in against_base(0.55, 0.7)[0]
