@@ -92,6 +92,9 @@ class Train(Settings):
     modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
     beta: Annotated[float, Field(gt=0)] = 5000.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="the learning rate after warm-up: held, or brought down to zero at the last step"
+    )
     warmup: Annotated[int, Field(ge=0)] = 20
     steps: Count = 200
     batch_size: Count = Field(32, description="pairs per optimizer step")

@@ -22,6 +22,7 @@ install_import_hook(
 TINY = (
     "prompts.train=6",
     "prompts.eval=4",
+    "generate.pairs=3",
     "generate.steps=2",
     "generate.batch_size=4",
     "generate.images_per_part=4",

@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over prompts: whatever belongs to one prompt is drawn together (cluster bootstrap, percentile)."""
+"""Intervals by bootstrap (percentile) over prompts: whatever belongs to one prompt is drawn together, a cluster bootstrap."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -51,14 +51,40 @@ def estimate(
         return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     rng = np.random.default_rng(seed)
-    share = np.full(len(sums), 1 / len(sums))
-    chunks = (min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK))
-    drawn = np.concatenate(
-        [statistic(rng.multinomial(len(sums), share, size=size).astype(np.float64) @ sums) for size in chunks]
-    )
+    drawn = [statistic(_draws(rng, len(sums), size) @ sums) for size in _chunks(resamples)]
+    return _interval(value, np.concatenate(drawn), confidence, len(sums))
+
+
+def crossed(values: Array, clusters: Sequence[str], *, resamples: int, confidence: float, seed: int) -> Estimate:
+    """The mean of values (training seeds, prompts), with prompts and training seeds both resampled.
+
+    The pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122): another run would draw other prompts and train from other seeds.
+    With one training seed there is nothing to tell how seeds differ, and the interval is over prompts alone.
+    """
+    sums = cluster_sums(values.T, clusters)
+    sizes = cluster_sums(np.ones((values.shape[1], 1)), clusters)[:, 0]
+    seeds = values.shape[0]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for size in _chunks(resamples):
+        prompts = _draws(rng, len(sums), size)
+        drawn.append((prompts @ sums * _draws(rng, seeds, size)).sum(axis=1) / (prompts @ sizes * seeds))
+    return _interval(float(values.mean()), np.concatenate(drawn), confidence, len(sums))
+
+
+def _chunks(resamples: int) -> list[int]:
+    return [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+
+
+def _draws(rng: np.random.Generator, count: int, size: int) -> Array:
+    """How often each of `count` is drawn, in each of `size` resamples."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+
+
+def _interval(value: float, drawn: Array, confidence: float, prompts: int) -> Estimate:
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail]) if np.isfinite(drawn).any() else (np.nan, np.nan)
-    return Estimate(value, float(low), float(high), len(sums))
+    return Estimate(value, float(low), float(high), prompts)
 
 
 def widened(share: Estimate, *, decided: int, confidence: float) -> Estimate:

@@ -43,9 +43,6 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     assert row is not None
     against = "the base model" if theirs == BASE else f"{title(result, theirs)} labels"
     verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[_side(row)]
-    apart = [rate for rate in row["win_rate_by_training_seed"] if (rate - 0.5) * _side(row) < 0]
-    if apart:
-        verdict = "training seeds disagree on whether it is better than"
     control = _row(result, ours, CONTROL, metric)
     doubt = ""
     if theirs == BASE and _side(row) and control is not None and _side(control) != _side(row):

@@ -9,6 +9,7 @@ import numpy as np
 
 from aifeedback_dpo import engine, provenance, scorers
 from aifeedback_dpo.compare import agreement, headline, metrics, report, winrate
+from aifeedback_dpo.compare.bootstrap import crossed
 from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.models import sampling
@@ -206,7 +207,7 @@ def _means(run: Run, entries: Sequence[Entry], measured: Sequence[Metric]) -> li
     for name in dict.fromkeys(entry.name for entry in entries):
         seeds = [entry.seed for entry in entries if entry.name == name]
         values = {
-            metric.name: winrate.mean(_columns(entries, metric, name, seeds), prompts, **_bootstrap(run)).to_dict()
+            metric.name: crossed(_columns(entries, metric, name, seeds), prompts, **_bootstrap(run)).to_dict()
             for metric in measured
         }
         rows.append({"policy": name, "seeds": seeds, "means": values})

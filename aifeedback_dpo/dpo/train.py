@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from diffusers.optimization import get_scheduler
 from safetensors import SafetensorError
 
 from aifeedback_dpo import engine, provenance
@@ -129,8 +130,10 @@ class Policy:
         self.trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(self.trained, lr=settings.learning_rate, weight_decay=1e-2)
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
-        warmup = max(settings.warmup, 1)
-        self.rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min((done + 1) / warmup, 1.0))
+        schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+        self.rate = get_scheduler(
+            schedule, optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps
+        )
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """The policy's noise."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aifeedback_dpo.compare.agreement import agreement, cohen_kappa
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, ratio
+from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, crossed, estimate, ratio
 from aifeedback_dpo.compare.winrate import duel
 
 BOOT = {"resamples": 500, "confidence": 0.95, "seed": 1}
@@ -56,6 +56,31 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         found = estimate(rows, ratio, resamples=400, confidence=0.95, seed=trial)
         covered += found.low <= 0.6 <= found.high
     assert 180 <= covered <= 199
+
+
+def test_one_training_seed_resamples_prompts_alone():
+    values = np.random.default_rng(0).uniform(size=(1, 40))
+    prompts = [f"p{n}" for n in range(40)]
+    rows = np.stack([values[0], np.ones(40)], axis=1)
+    alone, both = estimate(rows, ratio, **BOOT), crossed(values, prompts, **BOOT)
+    assert (both.value, both.high - both.low) == pytest.approx((alone.value, alone.high - alone.low), rel=0.15)
+
+
+def test_training_seeds_that_disagree_widen_the_interval_to_hold_them():
+    # three policies that differ on all prompts alike, 0.6, 0.6 and 0.2: all three draws are the last in 1 of 27 resamples
+    values = np.repeat(np.array([[0.6], [0.6], [0.2]]), 500, axis=1)
+    found = crossed(values, [f"p{n}" for n in range(500)], **BOOT | {"resamples": 4000})
+    assert (found.value, found.low, found.high) == pytest.approx((1.4 / 3, 0.2, 0.6))
+
+
+def test_a_cover_test_of_prompts_and_seeds_that_both_vary():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for trial in range(200):
+        values = 0.5 + 0.1 * rng.normal(size=(8, 1)) + 0.3 * rng.normal(size=(1, 60)) + 0.1 * rng.normal(size=(8, 60))
+        found = crossed(values, [f"p{n}" for n in range(60)], resamples=400, confidence=0.95, seed=trial)
+        covered += found.low <= 0.5 <= found.high
+    assert 178 <= covered <= 199
 
 
 def test_a_duel_counts_wins_ties_and_losses():
