@@ -58,8 +58,8 @@ def estimate(
 def crossed(values: Array, clusters: Sequence[str], *, resamples: int, confidence: float, seed: int) -> Estimate:
     """The mean of values (training seeds, prompts), with prompts and training seeds both resampled.
 
-    The pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122): another run would draw other prompts and train from other seeds.
-    With one training seed there is nothing to tell how seeds differ, and the interval is over prompts alone.
+    The pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122): another run would draw other prompts and train from
+    other seeds. With one training seed there is nothing to tell how seeds differ, and the interval is over prompts alone.
     """
     sums = cluster_sums(values.T, clusters)
     sizes = cluster_sums(np.ones((values.shape[1], 1)), clusters)[:, 0]
