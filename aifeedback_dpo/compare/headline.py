@@ -18,6 +18,10 @@ def sentences(result: dict[str, Any]) -> list[str]:
         said.append("No policy was trained on random labels, so nothing tells what any labels would have done.")
     about = next(known for known in result["metrics"] if known["name"] == metric)
     said.append(f"{metric.capitalize()}: {about['about']}.")
+    if any(len(row["seeds"]) == 1 for row in result["duels"]):
+        said.append(
+            "From one training seed nothing tells how another would come out: raise train.seeds before claiming it."
+        )
     accuracy = result["labels"]["accuracy"]
     said.append(
         f"On the {result['labels']['decided']} training pairs that both decided, {title(result, first)} and "
@@ -48,9 +52,11 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     if theirs == BASE and _side(row) and control is not None and _side(control) != _side(row):
         doubt = " (but not told apart from random labels)"
     caution = " (this scorer labelled the training data)" if row["in_loop"] else ""
-    seeds = f", {len(row['seeds'])} training seed{'s' if len(row['seeds']) > 1 else ''}"
+    several = len(row["seeds"]) > 1
+    seeds = f", {len(row['seeds'])} training seeds" if several else ", one training seed"
+    subject = "Trained on" if several else "The one policy trained on"
     return (
-        f"Trained on {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
+        f"{subject} {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
         f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}."
     )
 

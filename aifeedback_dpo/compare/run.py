@@ -180,7 +180,7 @@ def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None
     progress.note(f"Loading {run.recipe.model.id}")
     model = sd.load(run.recipe.model)
     for entry in left:
-        title = f"{entry.name}, seed {entry.seed}" if entry.folder else BASE
+        title = f"{run.recipe.title(entry.name)}, seed {entry.seed}" if entry.folder else BASE
         sampling.take(run, model, entry.shots, progress, name=f"Drawing held-out prompts: {title}", folder=entry.folder)
 
 

@@ -33,7 +33,7 @@ def train(seed: int, *, steps: int = STEPS) -> AutoencoderTiny:
         num_decoder_blocks=(2, 1, 1),
         latent_channels=4,
     ).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     pace = Pace("autoencoder", steps)
     for step, index in enumerate(batches(len(pictures), BATCH, steps, seed=seed)):

@@ -89,15 +89,6 @@ def may_hold(pictured: Scene, said: Scene) -> bool:
     return said.relation == (pictured.relation if same_order else opposite[pictured.relation])
 
 
-def also_true(pictured: list[Scene], said: list[Scene]) -> list[list[bool]]:
-    """Which captions (columns) could be true of which pictures (rows); each picture's own, in its own column, is left out."""
-    kinds = [sorted(scene.objects) for scene in said]  # the first of `said` are the pictures' own
-    return [
-        [i != j and kinds[i] == kinds[j] and may_hold(scene, text) for j, text in enumerate(said)]
-        for i, scene in enumerate(pictured)
-    ]
-
-
 def train(vae: AutoencoderTiny, seed: int, *, steps: int = STEPS) -> CLIPModel:
     """Half the pictures pass through the autoencoder, so that the model knows generated edges too."""
     chosen = sample_scenes(PICTURES, seed=derive("clip", seed))
@@ -107,7 +98,7 @@ def train(vae: AutoencoderTiny, seed: int, *, steps: int = STEPS) -> CLIPModel:
     rng = np.random.default_rng(seed)
     words, allowed = tokenizer(), frozenset(prompts("train"))
     model = CLIPModel(configuration()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98), foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     pace = Pace("clip", steps)
     for step, index in enumerate(batches(len(pictures), BATCH, steps, seed=derive("clip", seed))):
@@ -116,7 +107,9 @@ def train(vae: AutoencoderTiny, seed: int, *, steps: int = STEPS) -> CLIPModel:
         tokens = words([scene.prompt for scene in said], padding=True, truncation=True, return_tensors="pt")
         images = normalize(model.get_image_features(pixel_values(pictures[index])).pooler_output, dim=-1)
         texts = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
-        excluded = torch.tensor(also_true(pictured, said))
+        excluded = torch.tensor(
+            [[i != j and may_hold(scene, text) for j, text in enumerate(said)] for i, scene in enumerate(pictured)]
+        )
         logits = (model.logit_scale.exp() * images @ texts.T).masked_fill(excluded, -1e4)
         target = torch.arange(len(index))
         loss = (cross_entropy(logits, target) + cross_entropy(logits[:, : len(index)].T, target)) / 2

@@ -100,7 +100,7 @@ def train(vae: AutoencoderTiny, seed: int, *, steps: int = STEPS) -> StableDiffu
     model = Denoiser().train()
     average: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     empty = tokenizer()([""], padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.2e-3, weight_decay=1e-2, betas=(0.9, 0.99), foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.2e-3, weight_decay=1e-2, betas=(0.9, 0.99))
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     pace = Pace("denoiser", steps)
     for step, index in enumerate(batches(len(data.latents), BATCH, steps, seed=seed)):

@@ -66,7 +66,7 @@ def train_pickscore(clip: CLIPModel, gallery: Gallery, seed: int, *, steps: int 
     model = CLIPModel(clip.config)
     model.load_state_dict(clip.state_dict())
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     pace = Pace("pickscore", steps, every=100)
     for step, index in enumerate(batches(len(pairs), BATCH, steps, seed=derive("pickscore", seed))):
