@@ -57,7 +57,8 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     subject = "Trained on" if several else "The one policy trained on"
     return (
         f"{subject} {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
-        f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}."
+        f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}; "
+        f"mean {row['difference']['value']:+.2g} ({row['difference']['low']:+.2g} to {row['difference']['high']:+.2g})."
     )
 
 

@@ -47,6 +47,8 @@ def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
     """
     settings = run.recipe.train
     pairs = run.rows("pairs")
+    if not pairs:
+        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
     visited = [pair["pair_id"] for pair in pairs]
     revision = identify(run.recipe.model, "pipeline").revision
     how = settings.model_dump(mode="json", exclude={"judges", "seeds", "micro_batch_size"})

@@ -29,10 +29,12 @@ def refused(result, code: int, *words: str) -> None:
 
 def test_training_without_preferences_says_what_to_run_first(tmp_path):
     run = tmp_path / "run"
-    refused(ddpo("train", run=run), 2, "no preferences of judge 'human'", "ddpo label")
-    refused(ddpo("label", run=run), 2, "no pairs yet", "ddpo generate")
+    for command in ("train", "label"):
+        refused(ddpo(command, run=run), 2, "no pairs yet", "ddpo generate")
     refused(ddpo("compare", "human", "vs", "ai", run=run), 2, "no preferences of judge 'human'", "ddpo label")
     assert not run.exists()
+    assert ddpo("generate", *TINY, run=run).exit_code == 0
+    refused(ddpo("train", run=run), 2, "no preferences of judge 'human'", "ddpo label")
 
 
 def test_a_mistyped_scorer_names_the_nearest(copied):

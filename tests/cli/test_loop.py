@@ -74,6 +74,12 @@ def test_policies_load_with_plain_diffusers_and_change_the_picture(finished):
     assert all("attn" in name for name in changed)
 
 
+def test_the_embedded_pipeline_draws_as_plain_diffusers_loads_it():
+    pipeline = StableDiffusionPipeline.from_pretrained(shapes.weights("pipeline"), safety_checker=None)
+    assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
+    assert pipeline("a red circle", num_inference_steps=2).images[0].size == (48, 48)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_at_step_0_the_loss_is_ln_2_and_the_accuracy_one_half(copied, precision, method):

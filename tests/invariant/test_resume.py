@@ -19,7 +19,8 @@ def replace(self, target):
 pathlib.Path.replace = replace
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-INTERRUPT = "signal.raise_signal(signal.SIGINT)"
+# a shell that starts the tests in the background has told them to ignore Ctrl-C
+INTERRUPT = "signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)"
 
 
 def parts(run: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ def row(policy, against, low, high, seeds=(0.6,)):
         "metric": "utility",
         "seeds": list(range(len(seeds))),
         "win_rate": {"value": value, "low": low, "high": high, "prompts": 100},
+        "difference": {"value": 0.1, "low": 0.05, "high": 0.2},
         "win_rate_by_training_seed": list(seeds),
         "in_loop": False,
     }

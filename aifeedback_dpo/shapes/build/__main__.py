@@ -68,7 +68,8 @@ def build(out: Path, work: Path, seed: int) -> None:
     head_at = stage(
         "aesthetic", lambda at: save_file(pickscore.fit_aesthetic(base, gallery, seed), at / "head.safetensors")
     )
-    for folder in (clip_at, pickscore_at):
+    in_float32(pipeline_at / "text_encoder")
+    for folder in map(in_float32, (clip_at, pickscore_at)):
         clip.processor().save_pretrained(folder)
         tokenizer().save_pretrained(folder)
 
@@ -84,6 +85,13 @@ def build(out: Path, work: Path, seed: int) -> None:
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns("done.json"))
     (out / "README.md").write_text(card.write(figures, seconds, seed))
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def in_float32(folder: Path) -> Path:
+    """Has transformers load a half-precision folder in float32, as diffusers does unasked: parts of one pipeline must agree."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    return folder
 
 
 def sources() -> str:
