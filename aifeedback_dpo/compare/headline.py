@@ -58,7 +58,7 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     return (
         f"{subject} {title(result, ours)} labels: {verdict} {against}{doubt} by {metric}{caution}, "
         f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}; "
-        f"mean {row['difference']['value']:+.2g} ({row['difference']['low']:+.2g} to {row['difference']['high']:+.2g})."
+        f"{row['difference']['value']:+.2g} on average ({row['difference']['low']:+.2g} to {row['difference']['high']:+.2g})."
     )
 
 
