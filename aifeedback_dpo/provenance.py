@@ -34,6 +34,13 @@ def weights_fingerprint(folder: Path) -> str:
     return _hash(folder, {".safetensors"})
 
 
+@cache
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _hash(folder: Path, suffixes: set[str]) -> str:
     digest = hashlib.sha256()
     files = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)

@@ -13,6 +13,7 @@ import pyarrow as pa
 BASE = "base"
 HUMAN = "human"
 CONTROL = "random"
+CONSENSUS = "consensus"
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

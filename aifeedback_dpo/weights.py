@@ -1,6 +1,7 @@
 """Finds weights: a local folder, the hub's cache, the hub itself, or the embedded world."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from safetensors import SafetensorError
 from aifeedback_dpo import shapes
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
-from aifeedback_dpo.provenance import fingerprint
+from aifeedback_dpo.provenance import file_hash, fingerprint
 
 PIPELINE_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+PATIENCE = 4.0  # seconds that the hub has to answer
 NOT_NEEDED = ["safety_checker/*", "feature_extractor/*", "*.fp16.safetensors", "*non_ema*"]
 
 
@@ -35,6 +37,20 @@ class Located:
     revision: str
 
 
+@dataclass(frozen=True)
+class LocatedFile:
+    """The same for weights that are one file."""
+
+    path: Path
+    name: str
+    revision: str
+
+    @property
+    def folder(self) -> Path:
+        """What an error names: the file itself."""
+        return self.path
+
+
 def identify(weights: Weights, part: str) -> Identity:
     """Which weights these are, without downloading them. Raises ModelMissing where nobody can tell."""
     local = _local(weights, part)
@@ -46,11 +62,32 @@ def locate(weights: Weights, part: str) -> Located:
 
     Raises ModelMissing, with the command that fetches them, when they are not here and cannot be had.
     """
-    return _local(weights, part) or _from_hub(weights, part)
+    return _local(weights, part) or _from_hub(weights, _files(part))
+
+
+def locate_file(weights: Weights, file: str) -> LocatedFile:
+    """One file: `weights.id` itself where it is one, or `file` in a local folder or a hub repository.
+
+    Its revision is a hash of its content, or the hub's commit. Raises ModelMissing as `locate` does.
+    """
+    path = Path(weights.id).expanduser()
+    if path.is_dir():
+        path /= file
+        if not path.is_file():
+            raise ModelMissing(f"{weights.id} holds no {file}; name the file with `file`, or give its path as `id`")
+    if path.is_file():
+        if weights.revision:
+            raise UserError(f"revision {weights.revision} goes with a hub id, and {path} is a file; leave it out")
+        return LocatedFile(path, weights.id, file_hash(path.resolve())[:32])
+    located = _from_hub(weights, {"allow_patterns": [file]})
+    path = located.folder / file
+    if not path.is_file():
+        raise ModelMissing(f"{weights.id} has no {file} on this machine; run `{_fetch(weights, [file])}`")
+    return LocatedFile(path, located.name, located.revision)
 
 
 @contextmanager
-def loading(located: Located, what: str) -> Iterator[None]:
+def loading(located: Located | LocatedFile, what: str) -> Iterator[None]:
     """Raises ModelMissing, in one line, when the folder turns out not to hold what is loaded from it."""
     try:
         yield
@@ -75,38 +112,47 @@ def _local(weights: Weights, part: str) -> Located | None:
 
 def _commit(weights: Weights, part: str) -> str:
     """The commit of a hub model: of the copy in the cache, or else what the hub says now."""
-    from huggingface_hub import snapshot_download
-
-    if cached := _cached(weights, part):
+    if cached := _cached(weights, _files(part)):
         return cached.name
-    with _explained(weights):
-        files = snapshot_download(weights.id, revision=weights.revision, dry_run=True, **_files(part))
-    if not files:
-        raise ModelMissing(
-            f"{weights.id} has none of the files that are needed: {', '.join(_files(part)['allow_patterns'])}"
-        )
-    return str(files[0].commit_hash)
+    return _ask_hub(weights, _files(part))
 
 
-def _from_hub(weights: Weights, part: str) -> Located:
+def _from_hub(weights: Weights, patterns: dict[str, Any]) -> Located:
     from huggingface_hub import snapshot_download
 
-    folder = _cached(weights, part)
+    folder = _cached(weights, patterns)
     if folder is None:
-        with _explained(weights):
-            folder = Path(snapshot_download(weights.id, revision=weights.revision, **_files(part)))
+        commit = _ask_hub(weights, patterns)
+        with _explained(weights, patterns):
+            folder = Path(snapshot_download(weights.id, revision=commit, **patterns))
     return Located(folder, weights.id, folder.name)
 
 
-def _cached(weights: Weights, part: str) -> Path | None:
+def _ask_hub(weights: Weights, patterns: dict[str, Any]) -> str:
+    """The commit that the hub has now: one question, answered within seconds or given up."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    with _explained(weights, patterns):
+        found = HfApi().model_info(weights.id, revision=weights.revision, timeout=PATIENCE)
+    names = [file.rfilename for file in found.siblings or []]
+    if not list(filter_repo_objects(names, **patterns)):
+        raise ModelMissing(f"{weights.id} has none of the files that are needed: {', '.join(patterns['allow_patterns'])}")
+    return str(found.sha)
+
+
+def _cached(weights: Weights, patterns: dict[str, Any]) -> Path | None:
     """The copy in the hub's cache, which is not looked for anew on the hub: a run keeps its revision."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(weights.id, revision=weights.revision, local_files_only=True, **_files(part)))
+        folder = Path(
+            snapshot_download(weights.id, revision=weights.revision, local_files_only=True, **patterns)
+        )
     except (OSError, HFValidationError):
         return None
+    return folder if any(path.is_file() for path in folder.rglob("*")) else None
 
 
 def _files(part: str) -> dict[str, Any]:
@@ -114,9 +160,16 @@ def _files(part: str) -> dict[str, Any]:
     return {"allow_patterns": allowed, "ignore_patterns": NOT_NEEDED}
 
 
+def _fetch(weights: Weights, files: Sequence[str] = ()) -> str:
+    """The command that puts a model into the hub's cache."""
+    revision = ["--revision", weights.revision] if weights.revision else []
+    return shlex.join(["hf", "download", weights.id, *files, *revision])
+
+
 @contextmanager
-def _explained(weights: Weights) -> Iterator[None]:
+def _explained(weights: Weights, patterns: dict[str, Any]) -> Iterator[None]:
     """The hub's errors as ModelMissing, each with the next step."""
+    from httpx2 import HTTPError
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -124,7 +177,8 @@ def _explained(weights: Weights) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    fetch = f"hf download {weights.id}" + (f" --revision {weights.revision}" if weights.revision else "")
+    single = [name for name in patterns["allow_patterns"] if "*" not in name]
+    fetch = _fetch(weights, single if len(single) == len(patterns["allow_patterns"]) else ())
     try:
         yield
     except GatedRepoError as error:
@@ -135,7 +189,7 @@ def _explained(weights: Weights) -> Iterator[None]:
         raise ModelMissing(f"'{weights.id}' is neither a folder here nor a model on the hub") from error
     except RevisionNotFoundError as error:
         raise ModelMissing(f"{weights.id} has no revision {weights.revision} on the hub") from error
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise ModelMissing(
             f"{weights.id} is not on this machine and the hub cannot be reached; run `{fetch}` where it can"
         ) from error
