@@ -2,135 +2,101 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
-from aifeedback_dpo import engine
-from aifeedback_dpo.config import Prompts
-from aifeedback_dpo.errors import UserError
+from aifeedback_dpo import engine, models, prompts
+from aifeedback_dpo.config import Drawer, Model, Recipe
+from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.models import sampling
 from aifeedback_dpo.records import pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
 from aifeedback_dpo.store import Run
-from aifeedback_dpo.weights import identify
 
 BYTES_PER_PIXEL = 1.2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `ddpo generate` would do."""
+    """What `ddpo generate` would do. `revisions` has a model's name and exact revision; `missing` says why it is unknown."""
 
     prompts: int
     images: int
     images_done: int
     pairs: int
-    model: str
-    revision: str
+    revisions: dict[str, str]
     disk_mb: float
+    missing: str | None = None
 
 
 def plan(run: Run) -> Plan:
-    """Counts, without loading a model."""
-    settings = run.recipe.generate
-    shots = shots_of(run)
-    done = run.done("images")
-    known = identify(run.recipe.model, "pipeline")
-    side = (settings.width or 512) * (settings.height or 512)
-    pixels = side if run.recipe.model.id != "shapes" else 48 * 48
+    """Counts, without loading a model; weights or prompts that are not here are told of in `missing`."""
+    settings, wanted = run.recipe.generate, run.recipe.prompts.train
+    drawers = settings.pool or (run.recipe.model,)
+    images = wanted * settings.candidates
+    mean = sum(_pixels(run.recipe, drawer) for drawer in drawers) / len(drawers)
+    known, done, missing = dict[str, str](), 0, None
+    try:
+        known = {source.identity.name: source.identity.revision for source in sources_of(run)}
+        if prompts.at_hand(run):  # where they are still on the hub, nothing has been drawn for them either
+            there = run.done("images")
+            done = sum(shot.image_id in there for shot in shots_of(run))
+    except ModelMissing as error:
+        missing = str(error)
     return Plan(
-        prompts=run.recipe.prompts.train,
-        images=len(shots),
-        images_done=sum(shot.image_id in done for shot in shots),
-        pairs=run.recipe.prompts.train * _pairs_per_prompt(run),
-        model=known.name,
-        revision=known.revision,
-        disk_mb=round(len(shots) * pixels * BYTES_PER_PIXEL / 1e6, 1),
+        prompts=wanted,
+        images=images,
+        images_done=done,
+        pairs=wanted * _pairs_per_prompt(run),
+        revisions=known,
+        disk_mb=round(images * mean * BYTES_PER_PIXEL / 1e6, 1),
+        missing=missing,
     )
 
 
 def generate(run: Run, progress: engine.Progress) -> Plan:
-    """Commits the prompts, the pictures that are missing, and the pairs. Running it again does nothing twice."""
-    from aifeedback_dpo.models import sd
+    """Commits the prompts, the pictures that are missing, and the pairs. Running it again does nothing twice.
 
+    Raises ModelMissing, before anything is written, where weights or prompts are not here.
+    """
+    sources = sources_of(run)
     shots = shots_of(run)
-    before = plan(run)
-    facts = {"model": before.model, "revision": before.revision, "seed": run.recipe.seed, "images": before.images}
-    _commit_prompts(run)
+    facts = {
+        "models": {source.identity.name: source.identity.revision for source in sources},
+        "seed": run.recipe.seed,
+        "images": len(shots),
+    }
+    prompts.commit(run)
     run.record("generate", "running", **facts)
-    if before.images_done < before.images:
-        progress.note(f"Loading {before.model}")
-        model = sd.load(run.recipe.model)
-        sampling.take(run, model, shots, progress, name="Generating images")
+    done = run.done("images")
+    for at, source in enumerate(sources):
+        own = [shot for k, shot in enumerate(shots) if k % run.recipe.generate.candidates % len(sources) == at]
+        if any(shot.image_id not in done for shot in own):
+            progress.note(f"Loading {source.identity.name}")
+            model = models.load(source.model)
+            title = "Generating images" if len(sources) == 1 else f"Generating images with {source.identity.name}"
+            sampling.take(run, model, own, progress, name=title)
+            del model
     _commit_pairs(run, shots)
     run.record("generate", "done", **facts)
     return plan(run)
 
 
+def sources_of(run: Run) -> list[sampling.Source]:
+    """The models that draw: the pool, or the recipe's one."""
+    return [sampling.source(run.recipe, drawer) for drawer in run.recipe.generate.pool or (run.recipe.model,)]
+
+
 def shots_of(run: Run) -> list[sampling.Shot]:
     """Every candidate of every train prompt, in order."""
-    known = identify(run.recipe.model, "pipeline")
-    source = sampling.Source(known.name, known.revision, run.recipe.model.dtype)
-    settings = run.recipe.generate
-    prompts = read_prompts(run.recipe.prompts)["train"]
-    return sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=settings.candidates)
+    sources, texts = sources_of(run), prompts.read(run).train
+    return sampling.plan(texts, sources, run_seed=run.recipe.seed, candidates=run.recipe.generate.candidates)
 
 
-def read_prompts(settings: Prompts) -> dict[str, list[str]]:
-    """The train and held-out prompts. Raises UserError where there are too few, naming how many there are."""
-    if settings.source == "shapes":
-        from aifeedback_dpo.shapes import grammar
-
-        found = {"train": grammar.prompts("train"), "eval": grammar.prompts(settings.held_out)}
-    elif settings.held_out == "tune":
-        raise UserError(
-            "prompts.held_out=tune goes with prompts.source=shapes; a file holds out its last prompts, as `eval`"
-        )
-    else:
-        lines = _lines(Path(settings.source))
-        if len(lines) < settings.train + settings.eval:
-            raise UserError(
-                f"{settings.source} has {len(lines)} different prompts; prompts.train + prompts.eval asks for "
-                f"{settings.train + settings.eval}"
-            )
-        found = {"train": lines[: len(lines) - settings.eval], "eval": lines[len(lines) - settings.eval :]}
-    for split, asked in (("train", settings.train), ("eval", settings.eval)):
-        if len(found[split]) < asked:
-            raise UserError(f"prompts.{split} is {asked}; {settings.source} has {len(found[split])}")
-    return {"train": found["train"][: settings.train], "eval": found["eval"][: settings.eval]}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"prompts.source: {path} cannot be read ({error.strerror}); give `shapes` or a text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"prompts.source: {path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    return list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines() if line.strip()))
-
-
-def _commit_prompts(run: Run) -> None:
-    """Raises UserError where the run holds other prompts already: a held-out one must never move over to training."""
-    source = run.recipe.prompts.source
-    there = {(row["prompt_id"], row["split"]) for row in run.rows("prompts")}
-    wanted = {
-        split: [
-            {"prompt_id": prompt_id(text), "prompt": text, "split": split, "source": Path(source).name}
-            for text in prompts
-        ]
-        for split, prompts in read_prompts(run.recipe.prompts).items()
-    }
-    keys = {(str(row["prompt_id"]), split) for split, rows in wanted.items() for row in rows}
-    if moved := there - keys:
-        raise UserError(
-            f"{source} is not what {run.root} was made with: {len(moved)} prompts are gone or in another split. Put it "
-            "back, or choose another --run"
-        )
-    for split, rows in wanted.items():
-        if not keys <= there:
-            run.commit("prompts", rows, split)
+def _pixels(recipe: Recipe, drawer: Model) -> int:
+    """Of one picture; without a size in the recipe, what Stable Diffusion 1 draws."""
+    if drawer.id == "shapes":
+        return 48 * 48
+    own = drawer if isinstance(drawer, Drawer) else Drawer(id=drawer.id)
+    return (own.width or recipe.generate.width or 512) * (own.height or recipe.generate.height or 512)
 
 
 def _commit_pairs(run: Run, shots: list[sampling.Shot]) -> None:

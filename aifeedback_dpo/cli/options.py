@@ -20,16 +20,16 @@ INTERRUPTED = 130
 P = ParamSpec("P")
 
 
-def _complete_recipe(incomplete: str) -> list[str]:
+def complete_recipe(incomplete: str) -> list[str]:
     from aifeedback_dpo import config
 
     return [name for name in config.names() if name.startswith(incomplete)]
 
 
 def _complete_scorer(incomplete: str) -> list[str]:
-    from aifeedback_dpo.scorers import REGISTRY
+    from aifeedback_dpo.scorers.catalogue import CATALOGUE
 
-    return [name for name in REGISTRY if name.startswith(incomplete)]
+    return [name for name in CATALOGUE if name.startswith(incomplete)]
 
 
 Recipe = Annotated[
@@ -38,12 +38,12 @@ Recipe = Annotated[
         "--recipe",
         "-r",
         metavar="NAME|PATH",
-        help="A recipe by name, or a YAML file. [default: the run's own, or shapes]",
-        autocompletion=_complete_recipe,
+        help="A recipe by name, or a YAML file. \\[default: the run's own, or shapes]",
+        autocompletion=complete_recipe,
     ),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. [default: runs/<recipe>]")
+    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>]")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -59,13 +59,25 @@ Scorers = Annotated[
         "--scorer",
         "-s",
         metavar="NAME",
-        help="A scorer; repeat for several. [default: the recipe's ai]",
+        help="A scorer of `ddpo scorers`, or your own as module:Class; repeat for several. \\[default: the recipe's ai]",
         autocompletion=_complete_scorer,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "-m", metavar="ID|DIR", help="A model in the place of the recipe's; repeat for a pool of several."
+    ),
+]
+Consensus = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge", "-j", metavar="consensus", help="What these scorers make of a pair together, as one judge."
     ),
 ]
 Judges = Annotated[
     list[str] | None,
-    typer.Option("--judge", "-j", metavar="NAME", help="A judge; repeat for several. [default: the recipe's]"),
+    typer.Option("--judge", "-j", metavar="NAME", help="A judge; repeat for several. \\[default: the recipe's]"),
 ]
 
 
@@ -107,6 +119,13 @@ def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | Non
 
     hush()
     return store.open_run(folder, recipe, overrides or [])
+
+
+def model_overrides(models: list[str]) -> list[str]:
+    """What `--model` stands for: the first is the recipe's model, and several are the pool that draws."""
+    chosen = [f"model.id={json.dumps(models[0])}"] if models else []
+    pool = json.dumps([{"id": name, "dtype": "${oc.select:model.dtype,float32}"} for name in models])
+    return chosen + ([f"generate.pool={pool}"] if len(models) > 1 else [])
 
 
 def emit(data: Any) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifeedback_dpo import models
 from aifeedback_dpo.dpo import batches
 from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONTROL, HUMAN, content_id
 from aifeedback_dpo.store import Run, read_policy
-from aifeedback_dpo.weights import identify
+
+PACING = ("micro_batch_size", "gradient_checkpointing", "checkpoint_steps")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
     if not pairs:
         raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
     visited = [pair["pair_id"] for pair in pairs]
-    revision = identify(run.recipe.model, "pipeline").revision
-    how = settings.model_dump(mode="json", exclude={"judges", "seeds", "micro_batch_size"})
+    revision = models.identify(run.recipe.model).revision
+    how = settings.model_dump(mode="json", exclude={"judges", "seeds", *PACING})
     jobs = []
     for judge in dict.fromkeys(run.recipe.judge(name) for name in (judges or settings.judges)):
         preferences = run.rows("preferences", ["pair_id", "p_a"], judge)

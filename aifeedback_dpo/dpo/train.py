@@ -14,13 +14,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from safetensors import SafetensorError
+from torch import Tensor
+from transformers.optimization import Adafactor
 
-from aifeedback_dpo import engine, provenance
+from aifeedback_dpo import engine, models, provenance
 from aifeedback_dpo.config import Train
-from aifeedback_dpo.dpo import cache, losses, step
+from aifeedback_dpo.dpo import cache, checkpoint, losses, step
+from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.dpo.jobs import Job, plan
 from aifeedback_dpo.errors import DdpoError, UserError
-from aifeedback_dpo.models import sd
+from aifeedback_dpo.models.diffuser import Diffuser
+from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, read_policy, sync
 
@@ -36,7 +40,7 @@ def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[di
     if left:
         accelerator = _accelerator(run.recipe.train)
         progress.note(f"Loading {run.recipe.model.id}")
-        model = sd.load(run.recipe.model)
+        model = models.load(run.recipe.model)
         prepared = cache.prepare(run, model, progress)
         for job in left:
             run.record(f"train/{job.judge}/seed-{job.seed}", "running", made_from=job.made_from)
@@ -62,35 +66,38 @@ def _accelerator(settings: Train) -> Accelerator:
 def _train_one(
     run: Run,
     job: Job,
-    model: sd.StableDiffusion,
+    model: Diffuser,
     prepared: cache.Cache,
     accelerator: Accelerator,
     progress: engine.Progress,
 ) -> None:
     settings = run.recipe.train
     partial = job.folder.with_name(f".{job.folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    original = model.pipeline.unet
-    policy = Policy(model, settings, accelerator, seed=derive(job.seed, "train"))
-    try:
-        with (
-            (partial / "metrics.jsonl").open("w") as log,
-            progress.task(f"Training on {job.name}", settings.steps) as bar,
-        ):
-            history = policy.run(job, prepared, log, bar)
-        warning = _winner_drift(history)
-        if warning:
-            progress.note(f"Warning, {job.name}: {warning}")
+    begun = checkpoint.load(partial, job.made_from)
+    if begun is None:
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        progress.note(f"{job.name}: going on after step {begun.step} of {settings.steps}")
+    partial.mkdir(parents=True, exist_ok=True)
+    original = model.denoiser
+    with model.placed(model.family.DENOISER):
+        policy = Policy(model, settings, accelerator, seed=derive(job.seed, "train"))
         try:
-            policy.save(partial)
-            sync(partial)
-        except SafetensorError as error:
-            raise DdpoError(
-                f"cannot write the policy to {partial}: {error}; make room and run `ddpo train` again"
-            ) from error
-    finally:
-        policy.close(original)
+            with progress.task(f"Training on {job.name}", settings.steps, begun.step if begun else 0) as bar:
+                history = policy.run(run, job, prepared, partial, begun, bar)
+            warning = _winner_drift(history)
+            if warning:
+                progress.note(f"Warning, {job.name}: {warning}")
+            try:
+                policy.save(partial)
+                (partial / checkpoint.FILE).unlink(missing_ok=True)
+                sync(partial)
+            except SafetensorError as error:
+                raise DdpoError(
+                    f"cannot write the policy to {partial}: {error}; make room and run `ddpo train` again"
+                ) from error
+        finally:
+            policy.close(original)
     elements = prepared.latents[0].numel()
     description = {
         "judge": job.judge,
@@ -101,7 +108,7 @@ def _train_one(
         "beta": settings.beta,
         "beta_of_equation_14": losses.summed_beta(settings.beta, elements),
         "settings": settings.model_dump(mode="json", exclude={"judges", "seeds"}),
-        "base": {"model": model.located.name, "revision": model.located.revision},
+        "base": {"model": model.identity.name, "revision": model.identity.revision},
         "labels": run.labels(job.judge),
         "made_from": job.made_from,
         "last": {
@@ -118,79 +125,96 @@ def _train_one(
 class Policy:
     """The network in training, its frozen reference and its optimizer."""
 
-    def __init__(self, model: sd.StableDiffusion, settings: Train, accelerator: Accelerator, *, seed: int) -> None:
+    def __init__(self, model: Diffuser, settings: Train, accelerator: Accelerator, *, seed: int) -> None:
         self.model, self.settings, self.accelerator, self.seed = model, settings, accelerator, seed
         set_seed(seed % 2**32)
         if settings.method == "lora":
-            unet = model.lora(settings.rank, settings.modules)
+            network = model.lora(settings.rank, settings.modules)
         else:
-            self.frozen = copy.deepcopy(model.pipeline.unet).float()
-            unet = model.pipeline.unet = copy.deepcopy(self.frozen).requires_grad_(True)
+            self.frozen = copy.deepcopy(model.denoiser).float()
+            network = model.denoiser = copy.deepcopy(self.frozen).requires_grad_(True)
+        if settings.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
         self.dtype = model.dtype if settings.method == "lora" else torch.float32
-        self.trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(self.trained, lr=settings.learning_rate, weight_decay=1e-2)
-        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
+        self.trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        optimizer = _optimizer(settings, list(self.trained.values()))
+        self.network, self.optimizer = accelerator.prepare(network, optimizer)
         schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
         self.rate = get_scheduler(
             schedule, optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps
         )
 
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """The policy's noise."""
-        predicted: torch.Tensor = self.unet(noisy.to(self.dtype), timesteps, embeddings.to(self.dtype)).sample
-        return predicted
+    def predict(self, noisy: Tensor, times: Tensor, conditions: Rows) -> Tensor:
+        """The policy's output."""
+        return self._call(self.network, noisy, times, conditions)
 
-    def reference(self, noisy: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """The frozen model's noise: the same network with its adapter off, or the copy that full training keeps."""
+    def reference(self, noisy: Tensor, times: Tensor, conditions: Rows) -> Tensor:
+        """The frozen model's: the same network with its adapter off, or the copy that full training keeps."""
         if self.settings.method == "full":
             with self.accelerator.autocast():
-                held: torch.Tensor = self.frozen(noisy, timesteps, embeddings.float()).sample
-            return held
-        bare = self.accelerator.unwrap_model(self.unet)
+                return self._call(self.frozen, noisy, times, conditions)
+        bare = self.accelerator.unwrap_model(self.network)
         bare.disable_adapters()
         try:
-            return self.predict(noisy, timesteps, embeddings)
+            return self.predict(noisy, times, conditions)
         finally:
             bare.enable_adapters()
 
-    def run(self, job: Job, prepared: cache.Cache, log: Any, bar: engine.Bar) -> list[dict[str, float]]:
-        """All steps; one line of metrics and one host sync each. A step whose pairs are all ties changes nothing.
+    def _call(self, network: Any, noisy: Tensor, times: Tensor, conditions: Rows) -> Tensor:
+        told = {name: rows.to(self.dtype) if rows.is_floating_point() else rows for name, rows in conditions.items()}
+        return self.model.family.predict(network, noisy.to(self.dtype), times, told, guidance=self.settings.guidance)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        scaler = getattr(self.accelerator, "scaler", None)
+        return {
+            "trained": {name: value.detach().cpu() for name, value in self.trained.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "rate": self.rate.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        with torch.no_grad():
+            for name, value in self.trained.items():
+                value.copy_(state["trained"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rate.load_state_dict(state["rate"])
+        if state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def run(
+        self,
+        run: Run,
+        job: Job,
+        prepared: cache.Cache,
+        folder: Path,
+        begun: checkpoint.Checkpoint | None,
+        bar: engine.Bar,
+    ) -> list[dict[str, float]]:
+        """All steps that are left; one line of metrics and one host sync each. A step whose pairs are all ties changes
+        nothing.
 
         Raises DdpoError when the loss is no longer finite.
         """
         settings, history = self.settings, list[dict[str, float]]()
+        if begun:
+            self.restore(begun.state)
+            history = checkpoint.metrics(folder / "metrics.jsonl", begun.step)
         order = job.schedule(size=settings.batch_size, steps=settings.steps, seed=self.seed)
-        for number, visits in enumerate(order):
-            bar.advance(1)
-            if not visits:
-                continue
-            start = time.perf_counter()
-            batch = step.make_batch(
-                self.model, prepared, visits, seed=self.seed, caption_dropout=settings.caption_dropout
-            )
-            means = step.accumulate(
-                batch,
-                policy=self.predict,
-                reference=self.reference,
-                beta=settings.beta,
-                micro_batch_size=settings.micro_batch_size or settings.batch_size,
-                backward=self.accelerator.backward,
-            )
-            norm = self.accelerator.clip_grad_norm_(self.trained, settings.max_grad_norm)
-            rate = self.rate.get_last_lr()[0]
-            self.optimizer.step()
-            self.rate.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            *values, norm_value = torch.cat([means, torch.as_tensor(norm, device=means.device).view(1)]).tolist()
-            if not math.isfinite(values[0]):
-                raise DdpoError(f"the loss is {values[0]} at step {number} of {job.name}; nothing was saved. {REMEDY}")
-            row = {"step": number, "pairs": len(batch), **dict(zip(step.METRICS, values, strict=True))}
-            row |= {"gradient_norm": norm_value, "learning_rate": rate}
-            row["pairs_per_second"] = len(batch) / (time.perf_counter() - start)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            history.append(row)
-        if not all(parameter.isfinite().all() for parameter in self.trained):
+        with (folder / "metrics.jsonl").open("a" if begun else "w") as log:
+            for number, visits in enumerate(order):
+                if begun and number < begun.step:
+                    continue
+                if visits:
+                    history.append(self._step(job, prepared, number, visits))
+                    log.write(json.dumps(history[-1]) + "\n")
+                    log.flush()
+                bar.advance(1)
+                if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < settings.steps:
+                    checkpoint.save(run, folder, checkpoint.Checkpoint(job.made_from, number + 1, self.state()))
+        if not all(parameter.isfinite().all() for parameter in self.trained.values()):
             raise DdpoError(
                 f"the weights of {job.name} are not finite after the last step; nothing was saved. {REMEDY}"
             )
@@ -200,21 +224,64 @@ class Policy:
             )
         return history
 
+    def _step(
+        self, job: Job, prepared: cache.Cache, number: int, visits: Sequence[tuple[Pair, int]]
+    ) -> dict[str, float]:
+        settings, start = self.settings, time.perf_counter()
+        batch = step.make_batch(self.model.schedule, prepared, visits, settings=settings, seed=self.seed)
+        means = step.accumulate(
+            batch.to(self.model.device),
+            policy=self.predict,
+            reference=self.reference,
+            beta=settings.beta,
+            micro_batch_size=settings.micro_batch_size or settings.batch_size,
+            backward=self.accelerator.backward,
+        )
+        norm = self.accelerator.clip_grad_norm_(list(self.trained.values()), settings.max_grad_norm)
+        rate = self.rate.get_last_lr()[0]
+        self.optimizer.step()
+        self.rate.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        *values, norm_value = torch.cat([means, torch.as_tensor(norm, device=means.device).view(1)]).tolist()
+        if not math.isfinite(values[0]):
+            raise DdpoError(f"the loss is {values[0]} at step {number} of {job.name}; nothing was saved. {REMEDY}")
+        row = {"step": number, "pairs": len(batch), **dict(zip(step.METRICS, values, strict=True))}
+        row |= {"gradient_norm": norm_value, "learning_rate": rate}
+        row["pairs_per_second"] = len(batch) / (time.perf_counter() - start)
+        return row
+
     def save(self, folder: Path) -> None:
-        """LoRA as `pipeline.load_lora_weights` reads it, or the whole network under `unet/`."""
-        bare = self.accelerator.unwrap_model(self.unet, keep_fp32_wrapper=False)
+        """LoRA as `pipeline.load_lora_weights` reads it, or the whole network under `unet/` or `transformer/`."""
+        bare = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         if self.settings.method == "lora":
             self.model.save_lora(folder)
         else:
-            bare.save_pretrained(folder / "unet")
+            bare.save_pretrained(folder / self.model.family.DENOISER)
 
     def close(self, original: Any) -> None:
         """Leaves the model as it was before."""
-        self.accelerator.unwrap_model(self.unet, keep_fp32_wrapper=False)
+        bare = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        if self.settings.gradient_checkpointing:
+            bare.disable_gradient_checkpointing()
         if self.settings.method == "lora":
             self.model.drop_lora()
-        self.model.pipeline.unet = original
+        self.model.denoiser = original
         self.accelerator.free_memory()
+
+
+def _optimizer(settings: Train, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW, or Adafactor with a constant rate as the authors set it for SDXL."""
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    adafactor: torch.optim.Optimizer = Adafactor(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        clip_threshold=1.0,
+        scale_parameter=False,
+        relative_step=False,
+    )
+    return adafactor
 
 
 def _winner_drift(history: Sequence[dict[str, float]]) -> str | None:

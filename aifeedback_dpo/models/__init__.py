@@ -1,1 +1,59 @@
-"""Model families, one file each: the only place that knows a diffusers architecture."""
+"""Text-to-image models: one file a family, the only places that know a diffusers architecture. Torch-free until `load`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aifeedback_dpo import config, weights
+from aifeedback_dpo.config import Weights
+from aifeedback_dpo.errors import ModelMissing, UserError
+from aifeedback_dpo.records import content_id
+from aifeedback_dpo.weights import Identity, LocatedFile
+
+if TYPE_CHECKING:
+    from aifeedback_dpo.models.diffuser import Diffuser
+
+FAMILIES = {
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusion3Pipeline": "sd3",
+    "FluxPipeline": "flux",
+}
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+def identify(model: config.Model) -> Identity:
+    """Which pipeline this is, with its other autoencoder and its adapters. Raises ModelMissing where nobody can tell."""
+    base = weights.identify(model, "pipeline")
+    if not model.vae and not model.adapters:
+        return base
+    vae = weights.identify(model.vae, "vae").revision if model.vae else None
+    merged = [[adapter_file(adapter).revision, adapter.weight] for adapter in model.adapters]
+    return Identity(base.name, content_id(base.revision, vae, merged))
+
+
+def adapter_file(adapter: config.Adapter) -> LocatedFile:
+    """The LoRA's file on this machine."""
+    return weights.locate_file(Weights(id=adapter.id, revision=adapter.revision), adapter.file or LORA_FILE)
+
+
+def family_of(folder: Path) -> str:
+    """The family of a pipeline folder, by the class in its `model_index.json`.
+
+    Raises ModelMissing where there is no such file, UserError for a class of no known family.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        name = str(index["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelMissing(f"{folder} holds no pipeline in the diffusers format: no usable model_index.json") from error
+    if name not in FAMILIES:
+        raise UserError(f"{folder} is a {name}; supported are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def load(model: config.Model) -> "Diffuser":
+    """The pipeline of a hub id, a local folder or the embedded world. Raises ModelMissing without its weights."""
+    from aifeedback_dpo.models import diffuser
+
+    return diffuser.load(model)

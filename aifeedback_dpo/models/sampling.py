@@ -4,18 +4,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from aifeedback_dpo import engine
-from aifeedback_dpo.config import Generate
+from aifeedback_dpo import config, engine
+from aifeedback_dpo.models import identify
 from aifeedback_dpo.records import BASE, content_id, prompt_id
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.weights import Identity
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from aifeedback_dpo.models.sd import StableDiffusion
+    from aifeedback_dpo.models.diffuser import Diffuser
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,57 +37,94 @@ class Shot:
     guidance: float
     width: int | None
     height: int | None
+    scheduler: str | None = None
+    negative_prompt: str | None = None
 
     @property
     def image_id(self) -> str:
-        """Of all of the above but the model's name, which is only where it was found."""
+        """Of all of the above but the names, which only say where a model was found; None is what the model's folder says."""
         made_by = asdict(self)
         del made_by["model"], made_by["policy"]
+        for key in ("scheduler", "negative_prompt"):
+            if made_by[key] is None:
+                del made_by[key]
         return content_id("image", made_by)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model at a revision, and the policy on top of it."""
+    """What draws: a model at a revision, the policy on top of it, and how it samples."""
 
-    model: str
-    revision: str
-    dtype: str
+    model: config.Model
+    identity: Identity
+    steps: int
+    guidance: float
+    width: int | None
+    height: int | None
+    scheduler: str | None
+    negative_prompt: str
     policy: str = BASE
     policy_revision: str = ""
 
-
-def plan(prompts: Sequence[str], source: Source, settings: Generate, *, run_seed: int, candidates: int) -> list[Shot]:
-    """`candidates` shots a prompt. Seeds come from the run, the prompt and k, so policies are compared on equal noise."""
-    return [
-        Shot(
+    def shot(self, prompt: str, k: int, *, run_seed: int) -> Shot:
+        """Candidate k of a prompt. Its seed comes from the run, the prompt and k: policies are compared on equal noise."""
+        return Shot(
             prompt=prompt,
             seed=derive(run_seed, prompt_id(prompt), k),
-            policy=source.policy,
-            policy_revision=source.policy_revision,
-            model=source.model,
-            revision=source.revision,
-            dtype=source.dtype,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            width=settings.width,
-            height=settings.height,
+            policy=self.policy,
+            policy_revision=self.policy_revision,
+            model=self.identity.name,
+            revision=self.identity.revision,
+            dtype=self.model.dtype,
+            steps=self.steps,
+            guidance=self.guidance,
+            width=self.width,
+            height=self.height,
+            scheduler=self.scheduler,
+            negative_prompt=self.negative_prompt or None,
         )
-        for prompt in prompts
-        for k in range(candidates)
+
+
+def source(recipe: config.Recipe, drawer: config.Model | None = None) -> Source:
+    """The recipe's model, or one of its pool, with its settings. Raises ModelMissing where its revision cannot be told."""
+    model, settings = drawer or recipe.model, recipe.generate
+    own = drawer if isinstance(drawer, config.Drawer) else config.Drawer(id=model.id)
+    return Source(
+        model=model,
+        identity=identify(model),
+        steps=_first(own.steps, settings.steps),
+        guidance=_first(own.guidance, settings.guidance),
+        width=_first(own.width, settings.width),
+        height=_first(own.height, settings.height),
+        scheduler=_first(own.scheduler, settings.scheduler),
+        negative_prompt=settings.negative_prompt,
+    )
+
+
+def _first(own: T | None, shared: T) -> T:
+    return shared if own is None else own
+
+
+def plan(prompts: Sequence[str], sources: Sequence[Source], *, run_seed: int, candidates: int) -> list[Shot]:
+    """`candidates` shots a prompt; with several sources, candidate k is of source k modulo their number."""
+    return [
+        sources[k % len(sources)].shot(prompt, k, run_seed=run_seed) for prompt in prompts for k in range(candidates)
     ]
 
 
 def take(
     run: Run,
-    model: "StableDiffusion",
+    model: "Diffuser",
     shots: Sequence[Shot],
     progress: engine.Progress,
     *,
     name: str,
     folder: Path | None = None,
 ) -> int:
-    """Takes and commits the shots that are not in the run yet; `folder` holds the policy. Gives how many were taken."""
+    """Takes and commits the shots that are not in the run yet, all of one source; `folder` holds the policy.
+
+    Gives how many were taken.
+    """
     settings = run.recipe.generate
 
     def work(part: engine.Slice[Shot]) -> None:
@@ -95,7 +136,7 @@ def take(
             ]
         run.commit("images", rows, part.name, shots[0].policy.replace("/", "-"))
 
-    with model.policy(folder):
+    with model.policy(folder), model.scheduler(shots[0].scheduler):
         return engine.run(
             shots,
             key=lambda shot: shot.image_id,
@@ -107,24 +148,21 @@ def take(
         )
 
 
-def sample(model: "StableDiffusion", shots: Sequence[Shot]) -> list["Image.Image"]:
-    """The pictures of a batch; each prompt of it is encoded once."""
-    prompts = list(dict.fromkeys(shot.prompt for shot in shots))
-    encoded = model.encode_prompts(["", *prompts])
-    where = {prompt: index + 1 for index, prompt in enumerate(prompts)}
+def sample(model: "Diffuser", shots: Sequence[Shot]) -> list["Image.Image"]:
+    """The pictures of a batch of one source; each prompt of it is encoded once."""
     first = shots[0]
     return model.sample(
-        encoded[[where[shot.prompt] for shot in shots]],
-        encoded[:1],
+        [shot.prompt for shot in shots],
         [shot.seed for shot in shots],
         steps=first.steps,
         guidance=first.guidance,
+        negative_prompt=first.negative_prompt or "",
         width=first.width,
         height=first.height,
     )
 
 
-def _row(shot: Shot, picture: "Image.Image", model: "StableDiffusion") -> dict[str, Any]:
+def _row(shot: Shot, picture: "Image.Image", model: "Diffuser") -> dict[str, Any]:
     return {
         "image_id": shot.image_id,
         "prompt_id": prompt_id(shot.prompt),

@@ -1,26 +1,27 @@
 """A picture is decided by its prompt and its seed, and by nothing around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aifeedback_dpo.config import Generate, Weights
-from aifeedback_dpo.models import sampling, sd
-from aifeedback_dpo.models.sampling import Source
+from aifeedback_dpo import config, models
+from aifeedback_dpo.models import sampling
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = ["a red circle", "three green squares", "a blue cross above a red square"]
-SETTINGS = Generate(steps=6, guidance=2.5)
+SOURCE = sampling.source(config.load("shapes", ["generate.steps=6", "generate.guidance=2.5"]))
 
 
 @pytest.fixture(scope="module")
 def model():
-    return sd.load(Weights(id="shapes"))
+    return models.load(config.Model(id="shapes"))
 
 
 @pytest.fixture(scope="module")
 def shots():
-    return sampling.plan(PROMPTS, Source("shapes", "r", "float32"), SETTINGS, run_seed=0, candidates=3)
+    return sampling.plan(PROMPTS, [SOURCE], run_seed=0, candidates=3)
 
 
 def pixels(pictures):
@@ -43,13 +44,12 @@ def test_candidates_and_prompts_have_seeds_of_their_own(shots):
 
 
 def test_policies_start_from_the_same_noise_and_have_ids_of_their_own(shots):
-    tuned = sampling.plan(
-        PROMPTS, Source("shapes", "r", "float32", "human/seed-0", "hash"), SETTINGS, run_seed=0, candidates=3
-    )
+    policy = replace(SOURCE, policy="human/seed-0", policy_revision="hash")
+    tuned = sampling.plan(PROMPTS, [policy], run_seed=0, candidates=3)
     assert [shot.seed for shot in tuned] == [shot.seed for shot in shots]
     assert not {shot.image_id for shot in tuned} & {shot.image_id for shot in shots}
 
 
 def test_more_prompts_do_not_change_the_pictures_of_the_first(shots):
-    fewer = sampling.plan(PROMPTS[:1], Source("shapes", "r", "float32"), SETTINGS, run_seed=0, candidates=3)
+    fewer = sampling.plan(PROMPTS[:1], [SOURCE], run_seed=0, candidates=3)
     assert fewer == shots[:3]

@@ -45,7 +45,14 @@ def batch():
     timesteps = torch.randint(0, 1000, (PAIRS,)).repeat(2)
     embeddings = torch.randn(PAIRS, 5, 12).repeat(2, 1, 1)
     noisy = DDPMScheduler().add_noise(latents, noise, timesteps)
-    return Batch(noisy, timesteps, embeddings, 0.1 * noise)  # errors of 0.1, about those of a trained network
+    weight = torch.ones(2 * PAIRS)
+    return Batch(
+        noisy, timesteps, {"embeddings": embeddings}, 0.1 * noise, weight
+    )  # errors of 0.1, about those of a trained network
+
+
+def predicts(network):
+    return lambda noisy, times, conditions: network(noisy, times, conditions["embeddings"]).sample
 
 
 def accumulate(networks, batch, micro: int):
@@ -53,8 +60,8 @@ def accumulate(networks, batch, micro: int):
     policy.zero_grad()
     means = step.accumulate(
         batch,
-        policy=lambda *inputs: policy(*inputs).sample,
-        reference=lambda *inputs: reference(*inputs).sample,
+        policy=predicts(policy),
+        reference=predicts(reference),
         beta=BETA,
         micro_batch_size=micro,
         backward=lambda loss: loss.backward(),
@@ -65,11 +72,14 @@ def accumulate(networks, batch, micro: int):
 def test_the_loss_is_equation_14_in_float64(networks, batch):
     """The networks run in float64 on both sides, so that what is compared is the objective and not their rounding."""
     policy, reference = exact = tuple(copy.deepcopy(network).double() for network in networks)
-    wide = Batch(batch.noisy.double(), batch.timesteps, batch.embeddings.double(), batch.target.double())
+    embeddings = batch.conditions["embeddings"].double()
+    wide = Batch(
+        batch.noisy.double(), batch.times, {"embeddings": embeddings}, batch.target.double(), batch.weight.double()
+    )
 
     def summed(network, half):  # ||eps - eps_theta(x_t, t)||^2, a sum over c, h, w
         rows = slice(half * PAIRS, (half + 1) * PAIRS)
-        predicted = network(wide.noisy[rows], wide.timesteps[rows], wide.embeddings[rows]).sample
+        predicted = network(wide.noisy[rows], wide.times[rows], embeddings[rows]).sample
         return ((wide.target[rows] - predicted) ** 2).flatten(1).sum(1)
 
     with torch.no_grad():

@@ -1,0 +1,262 @@
+"""A loaded text-to-image model: what sampling and training need of it, the same for every family."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor
+
+from aifeedback_dpo import config, models
+from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.models.family import Family, Rows
+from aifeedback_dpo.models.schedules import Schedule
+from aifeedback_dpo.weights import Identity, loading, locate
+
+ADAPTER = "default"
+SCHEDULERS = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "flow_euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+@dataclass
+class Diffuser:
+    """A pipeline and its family. Its components stay in main memory until they are used."""
+
+    pipeline: Any
+    family: Family
+    identity: Identity
+    device: torch.device
+    dtype: torch.dtype
+    offload: str = "none"
+    schedule: Schedule = field(init=False)
+    _own_scheduler: Any = field(init=False)
+    _ready: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.pipeline.set_progress_bar_config(disable=True)
+        for name in (self.family.DENOISER, "vae", *self.family.TEXT):
+            if (module := getattr(self.pipeline, name)) is not None:
+                module.eval().requires_grad_(False)
+        self._own_scheduler = self.pipeline.scheduler
+        try:
+            self.schedule = self.family.schedule(self.pipeline)
+        except UserError as error:
+            raise UserError(f"{self.identity.name}: {error}") from error
+
+    @property
+    def denoiser(self) -> Any:
+        """The network that is trained."""
+        return getattr(self.pipeline, self.family.DENOISER)
+
+    @denoiser.setter
+    def denoiser(self, module: Any) -> None:
+        setattr(self.pipeline, self.family.DENOISER, module)
+
+    # -- where components are ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def placed(self, *names: str) -> Iterator[None]:
+        """These components on the device while the context lasts, and in main memory after it: training needs them in turn."""
+        modules = [module for name in names if (module := getattr(self.pipeline, name)) is not None]
+        self._leave()
+        for module in modules:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.to("cpu")
+
+    def _leave(self) -> None:
+        """Undoes `_get_ready`: the pipeline is placed anew before the next picture."""
+        if self._ready and self.offload != "none":
+            self.pipeline.remove_all_hooks()
+        self._ready = False
+
+    def _get_ready(self) -> None:
+        """The whole pipeline where it samples."""
+        if self._ready:
+            return
+        if self.offload == "model":
+            self.pipeline.enable_model_cpu_offload()
+        elif self.offload == "sequential":
+            self.pipeline.enable_sequential_cpu_offload()
+        else:
+            self.pipeline.to(self.device)
+        self._ready = True
+
+    # -- sampling ----------------------------------------------------------------------------------------------------
+
+    @property
+    def scheduler_name(self) -> str:
+        return type(self.pipeline.scheduler).__name__
+
+    @contextmanager
+    def scheduler(self, name: str | None) -> Iterator[None]:
+        """Samples with this scheduler while the context lasts; None is the one in the model's folder.
+
+        Raises UserError for one that does not go with what the model predicts.
+        """
+        if name is not None:
+            cls, arguments = SCHEDULERS[name]
+            flows = hasattr(self._own_scheduler, "scale_noise")
+            if flows != (name == "flow_euler"):
+                own = type(self._own_scheduler).__name__
+                raise UserError(
+                    f"generate.scheduler={name} does not go with {self.identity.name} ({own}); leave it out"
+                )
+            self.pipeline.scheduler = getattr(diffusers, cls).from_config(self._own_scheduler.config, **arguments)
+        try:
+            yield
+        finally:
+            self.pipeline.scheduler = self._own_scheduler
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> Rows:
+        """One row a prompt, padded or cut to the length that the text encoders read."""
+        return self.family.encode_prompts(self.pipeline, prompts, self.device)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        negative_prompt: str = "",
+        width: int | None = None,
+        height: int | None = None,
+    ) -> list[Image.Image]:
+        """One picture a prompt; its seed alone decides its noise, drawn on the CPU so that every device starts alike."""
+        self._get_ready()
+        unique = list(dict.fromkeys(prompts))
+        rows = [unique.index(prompt) for prompt in prompts]
+        encoded = {name: value[rows] for name, value in self.encode_prompts(unique).items()}
+        negative = self.family.encode_negative(self.pipeline, negative_prompt, self.device)
+        negative = {name: value.expand(len(rows), *value.shape[1:]) for name, value in negative.items()}
+        pictures: list[Image.Image] = self.pipeline(
+            **self.family.arguments(encoded, negative, guidance=guidance),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            num_inference_steps=steps,
+            width=width,
+            height=height,
+        ).images
+        return pictures
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Scaled latents of pictures in [-1, 1], float32: the mean where the autoencoder gives a distribution.
+
+        An autoencoder that overflows in float16, as SDXL's own, runs in float32.
+        """
+        vae = self.pipeline.vae
+        upcast = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
+        if upcast:
+            vae.to(torch.float32)
+        encoded = vae.encode(pixels.to(self.device, vae.dtype))
+        if upcast:
+            vae.to(self.dtype)
+        latents = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
+        return (latents.float() - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+
+    def lora(self, rank: int, modules: Sequence[str] | None) -> Any:
+        """Puts a trainable adapter on the denoiser, its weights in float32 whatever that runs in; it starts as the identity.
+
+        Raises UserError for a module that the denoiser does not have.
+        """
+        denoiser, wanted = self.denoiser, list(modules or self.family.LORA)
+        names = [name for name, _ in denoiser.named_modules()]
+        missing = [module for module in wanted if not any(name.endswith(module) for name in names)]
+        if missing:
+            raise UserError(f"train.modules: the {self.family.DENOISER} has no module named {', '.join(missing)}")
+        denoiser.add_adapter(
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=wanted, init_lora_weights="gaussian"), ADAPTER
+        )
+        for parameter in denoiser.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        return denoiser
+
+    def save_lora(self, folder: Path) -> None:
+        """In the format of `pipeline.load_lora_weights(folder)`."""
+        layers = get_peft_model_state_dict(self.denoiser, adapter_name=ADAPTER)
+        self.family.PIPELINE.save_lora_weights(
+            folder, **{f"{self.family.DENOISER}_lora_layers": layers}, safe_serialization=True
+        )
+
+    def drop_lora(self) -> None:
+        """Takes the adapter off again, its wrappers too."""
+        self.pipeline.unload_lora_weights()
+
+    @contextmanager
+    def policy(self, folder: Path | None) -> Iterator[None]:
+        """Samples from the policy in this folder (LoRA, or a whole denoiser) while the context lasts; None is the base.
+
+        Raises DataError for a policy that cannot be loaded.
+        """
+        base, whole = self.denoiser, self.family.DENOISER
+        try:
+            if folder and (folder / whole).is_dir():
+                tuned = type(base).from_pretrained(folder / whole, dtype=self.dtype)
+                self._swap(tuned.eval())
+            elif folder:
+                self.pipeline.load_lora_weights(folder)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise DataError(f"{folder} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+        try:
+            yield
+        finally:
+            if self.denoiser is not base:
+                self._swap(base)
+            self.pipeline.unload_lora_weights()
+
+    def _swap(self, denoiser: Any) -> None:
+        self._leave()
+        self.denoiser = denoiser
+
+
+def load(model: config.Model) -> Diffuser:
+    """The pipeline with its other autoencoder and its adapters merged in. Raises ModelMissing, UserError."""
+    identity, located = models.identify(model), locate(model, "pipeline")
+    family = cast(Family, import_module(f"aifeedback_dpo.models.{models.family_of(located.folder)}"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if model.offload != "none" and device.type == "cpu":
+        raise UserError(f"model.offload={model.offload} moves components off a GPU, and there is none here; take none")
+    dtype = getattr(torch, model.dtype)
+    parts: dict[str, Any] = dict(family.NOT_LOADED)
+    if model.vae:
+        vae = locate(model.vae, "vae")
+        with loading(vae, "an AutoencoderKL in the diffusers format"):
+            parts["vae"] = AutoencoderKL.from_pretrained(vae.folder, dtype=dtype, local_files_only=True)
+    with loading(located, f"a {family.PIPELINE.__name__} in the diffusers format"):
+        pipeline = family.PIPELINE.from_pretrained(located.folder, dtype=dtype, local_files_only=True, **parts)
+    for adapter in model.adapters:
+        file = models.adapter_file(adapter)
+        with loading(file, f"a LoRA for a {family.PIPELINE.__name__}"):
+            pipeline.load_lora_weights(file.path.parent, weight_name=file.path.name)
+            pipeline.fuse_lora(lora_scale=adapter.weight)
+            pipeline.unload_lora_weights()
+    return Diffuser(pipeline, family, identity, device, dtype, model.offload)

@@ -1,0 +1,53 @@
+"""What a family has to say, and nothing else. A family is a module with these names."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aifeedback_dpo.models.schedules import Schedule
+
+Rows = dict[str, Tensor]
+"""Named tensors that share their first axis: a row each for a prompt, or for a picture."""
+
+
+class Family(Protocol):
+    """One architecture of text-to-image models, as diffusers builds it."""
+
+    PIPELINE: Any
+    """The pipeline class."""
+    DENOISER: str
+    """The pipeline's component that is trained: `unet` or `transformer`."""
+    TEXT: tuple[str, ...]
+    """The components that encode prompts."""
+    LORA: tuple[str, ...]
+    """The modules that a LoRA targets when a recipe names none: the attention projections."""
+    NOT_LOADED: dict[str, Any]
+    """Arguments of `from_pretrained` that leave optional components out."""
+
+    def schedule(self, pipeline: Any) -> Schedule:
+        """How it noises and what it predicts. Raises UserError for a parametrisation nobody trained it with."""
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str], device: torch.device) -> Rows:
+        """One row a prompt, cut to the length its text encoders read."""
+
+    def encode_negative(self, pipeline: Any, prompt: str, device: torch.device) -> Rows:
+        """One row: what guidance steers away from. An empty prompt gives what the pipeline itself takes for none."""
+
+    def predict(
+        self,
+        denoiser: Any,
+        noisy: Float[Tensor, "b c h w"],
+        times: Tensor,
+        conditions: Rows,
+        *,
+        guidance: float,
+    ) -> Float[Tensor, "b c h w"]:
+        """The denoiser's output for noised latents. `conditions` are the rows of `encode_prompts` and `sizes`: six integers
+        a picture, its true height and width, the top and left of its crop, and the height and width it is trained at.
+        """
+
+    def arguments(self, prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
+        """The pipeline's arguments for these prompts; `negative` has as many rows."""

@@ -1,0 +1,225 @@
+"""The four commands, and the three ways of training, on tiny random pipelines of each family."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aifeedback_dpo import config, models
+from aifeedback_dpo.dpo import checkpoint
+from aifeedback_dpo.store import Run, decode_image, open_run
+from tests import tiny
+from tests.conftest import ddpo
+
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    "prompts.train=4",
+    "prompts.eval=3",
+    "generate.candidates=2",
+    "generate.pairs=1",
+    "generate.steps=2",
+    "generate.guidance=2",
+    "generate.width=32",
+    "generate.height=32",
+    "label.raters=null",
+    "train.judges=[ai,random]",
+    "train.steps=4",
+    "train.batch_size=3",
+    "train.rank=2",
+    "train.learning_rate=0.01",
+    "train.checkpoint_steps=2",
+    "train.caption_dropout=0.3",
+    "compare.resamples=50",
+)
+FLOW = ("train.timesteps=logit_normal", "train.shift=model", "train.weighting=eps_equivalent")
+
+
+def good(*command: str, run: Path) -> str:
+    result = ddpo(*command, run=run)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> dict[str, Path]:
+    """A run of each family, drawn and labelled. Tests copy it before they train."""
+    root = tmp_path_factory.mktemp("families")
+    runs = {}
+    for family in tiny.FAMILIES:
+        folder, run = tiny.write(family, root / "models" / family), root / family
+        flow = FLOW if family in ("sd3", "flux") else ()
+        good("generate", "--model", str(folder), *SMALL, *flow, run=run)
+        good("label", run=run)
+        runs[family] = run
+    return runs
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    return lambda family: Path(
+        shutil.copytree(labelled[family], tmp_path / f"{family}-{len(list(tmp_path.iterdir()))}")
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    folder = run / "policies" / "pickscore" / "seed-0"
+    (file,) = folder.rglob("*.safetensors")
+    return load_file(file)
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    log = run / "policies" / "pickscore" / "seed-0" / "metrics.jsonl"
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "pairs_per_second"} for line in log.read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_the_whole_loop_runs(family, copy):
+    run = copy(family)
+    good("train", run=run)
+    good("compare", "ai", "vs", "random", run=run)
+    report = json.loads((run / "report" / "report.json").read_text())
+    assert {row["policy"] for row in report["policies"]} == {"base", "pickscore", "random"}
+    assert all(0 <= row["win_rate"]["value"] <= 1 for row in report["duels"])
+    assert (run / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_lora_changes_the_picture_in_plain_diffusers(family, copy):
+    run = copy(family)
+    good("train", "--judge", "ai", run=run)
+    first = rows(run)[0]
+    assert first["loss"] == pytest.approx(np.log(2), abs=1e-4)  # the adapter starts as the identity
+    model = open_run(run, None).recipe.model
+    pipeline = models.load(model).pipeline
+    embeds = models.load(model).encode_prompts(["a red circle"])
+
+    def draw():
+        shot = {"num_inference_steps": 2, "guidance_scale": 1.0, "width": 32, "height": 32}
+        return np.asarray(pipeline(**embeds, **shot, generator=torch.Generator().manual_seed(0)).images[0])
+
+    before = draw()
+    pipeline.load_lora_weights(run / "policies" / "pickscore" / "seed-0")
+    assert (draw() != before).any()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_full_training_starts_at_log_2_and_saves_a_denoiser_that_draws(family, copy):
+    run = copy(family)
+    good("train", "--judge", "ai", "train.method=full", "train.gradient_checkpointing=true", run=run)
+    assert rows(run)[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)
+    recipe = open_run(run, None).recipe
+    model = models.load(recipe.model)
+    shot = {"steps": 2, "guidance": 2.0, "width": 32, "height": 32}
+    base = np.asarray(model.sample(["a red circle"], [0], **shot)[0])
+    with model.policy(run / "policies" / "pickscore" / "seed-0"):
+        tuned = np.asarray(model.sample(["a red circle"], [0], **shot)[0])
+    assert (tuned != base).any()
+    assert (np.asarray(model.sample(["a red circle"], [0], **shot)[0]) == base).all()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_run_that_was_stopped_ends_as_a_straight_one_bit_for_bit(family, method, copy, monkeypatch):
+    straight, stopped = copy(family), copy(family)
+    command = ("train", "--judge", "ai", f"train.method={method}", "train.schedule=cosine")
+    good(*command, run=straight)
+    save = checkpoint.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    assert ddpo(*command, run=stopped).exit_code == 130
+    monkeypatch.undo()
+    assert "going on after step 2 of 4" in good(*command, run=stopped)
+    assert rows(stopped) == rows(straight)
+    ours, theirs = weights(stopped), weights(straight)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not list((stopped / "policies").rglob(checkpoint.FILE))
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(copy, monkeypatch):
+    run = copy("sd")
+
+    def save_and_stop(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    real = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    assert ddpo("train", "--judge", "ai", run=run).exit_code == 130
+    monkeypatch.undo()
+    assert "going on" not in good("train", "--judge", "ai", "train.beta=10", run=run)
+
+
+def test_a_broken_checkpoint_is_told_and_nothing_is_lost(copy):
+    run = copy("sd")
+    partial = run / "policies" / "pickscore" / ".seed-0.partial"
+    partial.mkdir(parents=True)
+    (partial / checkpoint.FILE).write_bytes(b"PK\x03\x04 no archive")
+    result = ddpo("train", "--judge", "ai", run=run)
+    assert result.exit_code == 3
+    assert "corrupted" in result.output and "delete" in result.output
+
+
+def test_a_pool_deals_candidates_over_its_models_and_trains_the_first(labelled, tmp_path):
+    sd, sdxl = (open_run(labelled[family], None).recipe.model.id for family in ("sd", "sdxl"))
+    run = tmp_path / "pool"
+    settings = [item for item in SMALL if "candidates" not in item]
+    good("generate", "--model", sd, "--model", sdxl, *settings, "generate.candidates=4", run=run)
+    opened = open_run(run, None)
+    drawn = [(row["prompt_id"], row["model"]) for row in opened.rows("images", ["prompt_id", "model"])]
+    assert len(drawn) == 16
+    assert all(drawn.count((prompt, model)) == 2 for prompt, model in drawn)
+    assert {model for _, model in drawn} == {sd, sdxl}
+    assert opened.recipe.model.id == sd
+    assert "16 images" in good("generate", run=run)  # nothing is drawn again
+
+
+def test_pictures_of_several_sizes_need_a_resolution(labelled, tmp_path):
+    sd = open_run(labelled["sd"], None).recipe.model.id
+    run = tmp_path / "sizes"
+    pool = [{"id": sd, "width": 32}, {"id": sd, "width": 48, "height": 40}]
+    good("generate", "--model", sd, *SMALL, f"generate.pool={json.dumps(pool)}", run=run)
+    assert picture_sizes(open_run(run, None)) == {(32, 32), (48, 40)}
+    good("label", run=run)
+    result = ddpo("train", "--judge", "ai", run=run)
+    assert result.exit_code == 2
+    assert "32x32, 48x40" in result.output and "train.resolution=32" in result.output
+    good("train", "--judge", "ai", "train.resolution=32", run=run)
+
+
+def picture_sizes(run: Run) -> set[tuple[int, int]]:
+    wanted = {row["image_id"] for row in run.rows("images", ["image_id"])}
+    return {decode_image(data).size for _, data in run.images(wanted)}
+
+
+def test_settings_of_flow_models_are_refused_for_others(copy):
+    result = ddpo("train", "--judge", "ai", "train.timesteps=logit_normal", run=copy("sdxl"))
+    assert result.exit_code == 2
+    assert "flow models" in result.output
+
+
+def test_bfloat16_trains_a_lora_with_float32_weights(labelled, tmp_path):
+    run = tmp_path / "half"
+    folder = open_run(labelled["sdxl"], None).recipe.model.id
+    half = ("model.dtype=bfloat16", "train.precision=bfloat16", "train.optimizer=adafactor")
+    good("generate", "--model", folder, *SMALL, *half, run=run)
+    good("label", run=run)
+    good("train", "--judge", "ai", run=run)
+    assert {value.dtype for value in weights(run).values()} == {torch.float32}
+    assert rows(run)[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_model_settings_of_a_pool_are_its_own():
+    recipe = config.load("shapes", ["generate.pool=[{id: a, steps: 4, guidance: 0}]", "generate.steps=30"])
+    assert (recipe.generate.pool[0].steps, recipe.generate.pool[0].guidance, recipe.generate.steps) == (4, 0, 30)
