@@ -80,7 +80,9 @@ class ScorerWeights(Weights):
 
     uses: str | None = Field(None, description="a scorer of `ddpo scorers`, or module:Class (default: the key)")
     file: str | None = Field(None, description="the file, where a repository or folder has several")
-    base: Weights | None = Field(None, description="what it stands on: the CLIP under a head, the folder of a tokenizer")
+    base: Weights | None = Field(
+        None, description="what it stands on: the CLIP under a head, the folder of a tokenizer"
+    )
     slope: Annotated[float, Field(gt=0)] | Literal["human"] | None = None
     margin: Annotated[float, Field(ge=0)] = 0.0
 
@@ -167,13 +169,16 @@ class Train(Settings):
         None, description="resize the shortest side to this and crop the centre (default: as drawn, all of one size)"
     )
     weighting: Literal["uniform", "eps_equivalent"] = Field(
-        "uniform", description="of the squared error by timestep; eps_equivalent counts v and flow errors as noise errors"
+        "uniform",
+        description="of the squared error by timestep; eps_equivalent counts v and flow errors as noise errors",
     )
     timesteps: Literal["uniform", "logit_normal"] = Field("uniform", description="logit_normal is for flow models")
     shift: Annotated[float, Field(gt=0)] | Literal["model"] = Field(
         1.0, description="of a flow model's noise levels; `model` takes what its scheduler says for the resolution"
     )
-    guidance: Annotated[float, Field(ge=0)] = Field(3.5, description="what a guidance-distilled model is told (FLUX.1-dev)")
+    guidance: Annotated[float, Field(ge=0)] = Field(
+        3.5, description="what a guidance-distilled model is told (FLUX.1-dev)"
+    )
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     gradient_checkpointing: bool = False
@@ -268,6 +273,13 @@ def names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
 
 
+def source(name: str) -> str:
+    """The YAML of a recipe that ships, comments and all. Raises UserError, with the nearest name, for one that does not."""
+    if name not in names():
+        raise UserError(_unknown(name))
+    return str((_shipped() / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two recipes differ, with both values."""
     first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
@@ -289,9 +301,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
     text = str(recipe)
     is_path = _is_path(text)
     if not is_path and text not in names():
-        near = difflib.get_close_matches(text, names(), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"no recipe '{text}'{hint} Known: {', '.join(names())}; or give the path of a YAML file")
+        raise UserError(f"{_unknown(text)}; or give the path of a YAML file")
     source = Path(text) if is_path else _shipped() / f"{text}.yaml"
     try:
         loaded = OmegaConf.to_container(OmegaConf.create(source.read_text(encoding="utf-8")))
@@ -305,6 +315,12 @@ def _read(recipe: str | Path) -> dict[str, Any]:
     if is_path and isinstance(parent, str) and _is_path(parent):
         loaded["extends"] = str(Path(text).parent / parent)
     return {str(key): value for key, value in loaded.items()}
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"no recipe '{name}'{hint} Known: {', '.join(names())}"
 
 
 def _is_path(text: str) -> bool:

@@ -60,6 +60,14 @@ def cut(units: Sequence[Unit], size: int, key: Callable[[Unit], str]) -> list[Sl
     return slices
 
 
+def rest(part: Slice[Unit], done: Collection[str], key: Callable[[Unit], str]) -> Slice[Unit] | None:
+    """What of a slice is not done: all of it, nothing (None), or some, as where a plan grew."""
+    left = [unit for unit in part.units if key(unit) not in done]
+    if len(left) in (0, len(part.units)):
+        return part if left else None
+    return cut(left, len(left), key)[0]
+
+
 def run(
     units: Sequence[Unit],
     *,
@@ -72,16 +80,16 @@ def run(
 ) -> int:
     """Works off every slice that has units left, and says how many units were computed.
 
-    `work` commits its own slice. A slice of which some units are done already (a plan that grew) is cut down to the rest.
+    `work` commits its own slice, or what of it is not done yet.
     """
     computed = 0
     ready = sum(key(unit) in done for unit in units)
     with progress.task(name, len(units), ready) as bar:
         for part in cut(units, size, key):
-            left = [unit for unit in part.units if key(unit) not in done]
-            if not left:
+            left = rest(part, done, key)
+            if left is None:
                 continue
-            work(part if len(left) == len(part.units) else cut(left, len(left), key)[0])
-            computed += len(left)
-            bar.advance(len(left))
+            work(left)
+            computed += len(left.units)
+            bar.advance(len(left.units))
     return computed

@@ -58,6 +58,8 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
     Raises ModelMissing, before anything is written, where weights or prompts are not here.
     """
     sources = sources_of(run)
+    if prompts.at_hand(run) is None:
+        progress.note(f"Reading prompts of {run.recipe.prompts.source}")
     shots = shots_of(run)
     facts = {
         "models": {source.identity.name: source.identity.revision for source in sources},

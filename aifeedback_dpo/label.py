@@ -1,16 +1,20 @@
 """Stage 2: pictures to scores to preferences. Every judge, a scorer or a person, writes the same rows for the same pairs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from aifeedback_dpo import engine, preferences, scorers
+from aifeedback_dpo import engine, judges, preferences, scorers
 from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.records import CONTROL, HUMAN
-from aifeedback_dpo.scorers import scoring
+from aifeedback_dpo.judges import Asked
+from aifeedback_dpo.preferences import Column
+from aifeedback_dpo.records import CONSENSUS, HUMAN
+from aifeedback_dpo.scorers import PairJudge, Scorer, asking, scoring
 from aifeedback_dpo.store import Run, decode_image
+
+Pairs = Sequence[Mapping[str, str]]  # rows of the table `pairs`
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `ddpo label` would do: images to score and already scored, by scorer, and the pairs to judge."""
+    """What `ddpo label` would do: images to score and already scored, by scorer; pairs to judge, and already asked about."""
 
     pairs: int
     images: int
     scored: dict[str, int]
+    answered: dict[str, int]
     judges: list[str]
 
 
@@ -43,71 +48,132 @@ class Labels:
     unreadable: list[scoring.Unreadable] = field(default_factory=list)
 
 
-def judges_of(run: Run, names: Sequence[str]) -> list[str]:
-    """The scorers asked for (the recipe's `ai` by default), checked, and the random control."""
-    asked = [run.recipe.label.ai if name == "ai" else name for name in names] or [run.recipe.label.ai]
-    for name in (*asked, *run.recipe.label.scorers):
-        scorers.check(name)
-    return list(dict.fromkeys([*asked, CONTROL]))
+def joined(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> tuple[Run, Asked]:
+    """The run with a recipe that knows all who are asked, and who they are. Writes nothing."""
+    recipe, asked = judges.asked(run.recipe, names, judge)
+    return replace(run, recipe=recipe), asked
 
 
-def plan(run: Run, names: Sequence[str]) -> Plan:
+def plan(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> Plan:
     """Counts, without loading a scorer."""
-    judges = judges_of(run, names)
+    run, asked = joined(run, names, judge)
     pairs = run.rows("pairs")
     images = {image for pair in pairs for image in (pair["image_a"], pair["image_b"])}
-    scored = {name: len(images & run.done("scores", name)) for name in judges}
-    return Plan(len(pairs), len(images), scored, [*judges, *([HUMAN] if run.recipe.label.raters else [])])
+    known = {pair["pair_id"] for pair in pairs}
+    return Plan(
+        pairs=len(pairs),
+        images=len(images),
+        scored={name: len(images & run.done("scores", name)) for name in asked.scorers},
+        answered={name: len(known & run.done("answers", name)) for name in asked.pairwise},
+        judges=[
+            *([HUMAN] if run.recipe.label.raters else []),
+            *asked.scorers,
+            *asked.pairwise,
+            *([CONSENSUS] if asked.consensus else []),
+        ],
+    )
 
 
-def label(run: Run, names: Sequence[str], progress: engine.Progress) -> Labels:
+def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequence[str] = ()) -> Labels:
     """Scores what is not scored yet and writes each judge's preferences; in the embedded world the raters vote as well.
 
-    Raises UserError for a scorer nobody knows or a run without pairs.
+    All scorers are loaded before the first one is asked. Raises UserError for a judge nobody knows or a run without pairs.
     """
-    judges = judges_of(run, names)
+    run, asked = joined(run, names, judge)
     pairs = run.rows("pairs")
     if not pairs:
         raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
     text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
     prompts = {pair[side]: text[pair["prompt_id"]] for pair in pairs for side in ("image_a", "image_b")}
     run.need(prompts)
-    result = Labels()
-    broken: dict[str, scoring.Unreadable] = {}
-    for name in judges:
-        weights = run.recipe.label.scorers.get(name) or (ScorerWeights(id="none") if name == CONTROL else None)
-        if weights is None:
-            raise UserError(
-                f"label.scorers.{name} is not in the recipe; add its weights, as in label.scorers.{name}.id=FOLDER"
-            )
+    _need_people(run, asked)
+    loaded, judging = _load(run, asked, progress)
+    judged: list[Judged] = []
+    unreadable = scoring.score(run, loaded, prompts, progress)
+    if run.recipe.label.raters == "simulated":  # before the scorers' preferences, which may be fitted on these
+        voted, unseen = _vote(run, pairs, prompts, progress)
+        judged.append(voted)
+        unreadable += unseen
+    judged += [_prefer(run, name, scorer, pairs) for name, scorer in loaded.items()]
+    for name, answering in judging.items():
+        unreadable += asking.ask(run, name, answering, pairs, prompts, progress)
+        judged.append(_answered(run, name, answering, pairs))
+    if asked.consensus:
+        judged.append(_consensus(run, asked.consensus, pairs))
+    return Labels(judged, list({found.image_id: found for found in unreadable}.values()))
+
+
+def _need_people(run: Run, asked: Asked) -> None:
+    """Raises UserError, before anything is loaded, where people's votes are needed and there are none."""
+    if run.recipe.label.raters or run.parts("preferences", HUMAN):
+        return
+    wanted = [f"label.scorers.{name}.slope=human" for name in asked.scorers if _weights(run, name).slope == "human"]
+    wanted += ["label.consensus.of"] if HUMAN in asked.consensus else []
+    if wanted:
+        raise UserError(f"{wanted[0]} needs preferences of judge '{HUMAN}', and {run.root} has none; leave it out")
+
+
+def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, Scorer], dict[str, PairJudge]]:
+    """All of them, so that weights that are missing are told before anything is written."""
+    loaded: dict[str, Scorer] = {}
+    judging: dict[str, PairJudge] = {}
+    for name in (*asked.scorers, *asked.pairwise):
         progress.note(f"Loading {name}")
-        scorer = scorers.load(name, weights)
-        run.record(f"label/{name}", "running", scorer=scorer.recipe, weights=weights.id)
-        broken |= {found.image_id: found for found in scoring.score(run, name, scorer, prompts, progress)}
-        values = scoring.scores(run, name, scorer.recipe)
-        score_a, score_b = (
-            np.array([values.get(pair[side], np.nan) for pair in pairs]) for side in ("image_a", "image_b")
-        )
-        slope, tie_band = weights.slope or scorer.slope, run.recipe.label.tie_band
-        p_a = preferences.from_scores(score_a, score_b, slope=slope, tie_band=tie_band)
-        how = preferences.rule(slope=slope, tie_band=tie_band)
-        rows = [
-            _row(pair, name, float(p), margin=float(margin), annotator=name, rule=how)
-            for pair, p, margin in zip(pairs, p_a, score_a - score_b, strict=True)
-            if not np.isnan(p)
-        ]
-        result.judged.append(_commit(run, name, rows, len(pairs), how))
-        run.record(f"label/{name}", "done", rule=how, pairs=len(rows))
-    if run.recipe.label.raters == "simulated":
-        judged, unseen = _vote(run, pairs, prompts, progress)
-        result.judged.append(judged)
-        broken |= {found.image_id: found for found in unseen}
-    result.unreadable.extend(broken.values())
-    return result
+        if name in asked.scorers:
+            loaded[name] = scorers.load(name, _weights(run, name))
+        else:
+            judging[name] = scorers.load_judge(name, _weights(run, name))
+    for name, judge in (loaded | judging).items():
+        run.record(f"label/{name}", "running", scorer=judge.recipe, weights=_weights(run, name).id)
+    return loaded, judging
+
+
+def _prefer(run: Run, name: str, scorer: Scorer, pairs: Pairs) -> Judged:
+    """A scorer's preferences, by its slope: a number of the recipe, one fitted on people, or its own; or else by order."""
+    values = scoring.scores(run, name, scorer.recipe)
+    score_a, score_b = (np.array([values.get(pair[side], np.nan) for pair in pairs]) for side in ("image_a", "image_b"))
+    weights, tie_band = _weights(run, name), run.recipe.label.tie_band
+    slope, source = scorer.preference.slope, scorer.preference.why
+    if weights.slope == "human":
+        slope, source = _fitted(run, name, score_a - score_b, pairs)
+    elif weights.slope is not None:
+        slope, source = weights.slope, "set by the recipe"
+    p_a = preferences.from_scores(score_a, score_b, slope=slope, tie_band=tie_band, margin=weights.margin)
+    how = preferences.rule(slope=slope, tie_band=tie_band, margin=weights.margin, source=source)
+    return _commit(run, name, pairs, p_a, score_a - score_b, how)
+
+
+def _fitted(run: Run, name: str, difference: Column, pairs: Pairs) -> tuple[float, str]:
+    try:
+        fit = preferences.fit_slope(difference, _column(run, HUMAN, pairs), [pair["prompt_id"] for pair in pairs])
+    except UserError as error:
+        raise UserError(f"label.scorers.{name}.slope=human: {error}") from error
+    return fit.slope, f"fitted on {fit.votes} {run.recipe.title(HUMAN)} votes, standard error {fit.error:.2g}"
+
+
+def _answered(run: Run, name: str, judge: PairJudge, pairs: Pairs) -> Judged:
+    answers = asking.answers(run, name, judge.recipe)
+    told = [answers[pair["pair_id"]].p_a if pair["pair_id"] in answers else None for pair in pairs]
+    p_a = np.array([np.nan if choice is None else choice for choice in told], dtype=np.float64)
+    return _commit(run, name, pairs, p_a, p_a - 0.5, "asked in both orders; a tie where they disagree")
+
+
+def _consensus(run: Run, members: Sequence[str], pairs: Pairs) -> Judged:
+    rule, tie_band = run.recipe.label.consensus.rule, run.recipe.label.tie_band
+    views = [_column(run, name, pairs) for name in members]
+    p_a, margin = preferences.consensus(views, rule=rule, tie_band=tie_band)
+    how = preferences.consensus_rule(members, rule=rule, tie_band=tie_band)
+    return _commit(run, CONSENSUS, pairs, p_a, margin, how, votes=len(members), members=list(members))
+
+
+def _column(run: Run, judge: str, pairs: Pairs) -> Column:
+    """A judge's committed p_a in the order of the pairs; NaN where it has none."""
+    known = {row["pair_id"]: row["p_a"] for row in run.rows("preferences", ["pair_id", "p_a"], judge)}
+    return np.array([known.get(pair["pair_id"], np.nan) for pair in pairs], dtype=np.float64)
 
 
 def _vote(
-    run: Run, pairs: list[dict[str, str]], prompts: dict[str, str], progress: engine.Progress
+    run: Run, pairs: Pairs, prompts: Mapping[str, str], progress: engine.Progress
 ) -> tuple[Judged, list[scoring.Unreadable]]:
     """One vote a pair by the simulated raters, who see the picture and its prompt; and what they could not see."""
     from aifeedback_dpo.shapes import grammar, oracle, raters
@@ -115,7 +181,7 @@ def _vote(
     utilities: dict[str, float] = {}
     unseen: list[scoring.Unreadable] = []
     with progress.task("Simulated raters vote", len(prompts)) as bar:
-        for image_id, data in run.images(prompts):
+        for image_id, data in run.images(prompts.keys()):
             scene = grammar.parse(prompts[image_id])
             if scene is None:
                 raise UserError(
@@ -126,35 +192,54 @@ def _vote(
             except OSError as error:
                 unseen.append(scoring.Unreadable(image_id, scoring.reason(error)))
             bar.advance(1)
-    rows = []
-    for pair in pairs:
+    p_a = np.full(len(pairs), np.nan)
+    annotators = []
+    for at, pair in enumerate(pairs):
+        seed = (run.recipe.seed, "vote", pair["pair_id"])
+        annotators.append(raters.rater(*seed))
         if pair["image_a"] in utilities and pair["image_b"] in utilities:
-            seed = (run.recipe.seed, "vote", pair["pair_id"])
-            p_a = raters.vote(utilities[pair["image_a"]], utilities[pair["image_b"]], *seed)
-            rows.append(
-                _row(pair, HUMAN, p_a, margin=p_a - 0.5, annotator=raters.rater(*seed), rule="one simulated vote")
-            )
-    judged = _commit(run, HUMAN, rows, len(pairs), "one simulated vote")
-    run.record(f"label/{HUMAN}", "done", simulated=True, pairs=len(rows))
-    return judged, unseen
+            p_a[at] = raters.vote(utilities[pair["image_a"]], utilities[pair["image_b"]], *seed)
+    how = "one simulated vote"
+    return _commit(run, HUMAN, pairs, p_a, p_a - 0.5, how, annotators=annotators, simulated=True), unseen
 
 
-def _row(
-    pair: dict[str, str], judge: str, p_a: float, *, margin: float, annotator: str, rule: str
-) -> dict[str, object]:
-    return {
-        "pair_id": pair["pair_id"],
-        "judge": judge,
-        "p_a": p_a,
-        "margin": margin,
-        "annotator": annotator,
-        "votes": 1,
-        "rule": rule,
-    }
-
-
-def _commit(run: Run, judge: str, rows: list[dict[str, object]], pairs: int, rule: str) -> Judged:
+def _commit(
+    run: Run,
+    judge: str,
+    pairs: Pairs,
+    p_a: Column,
+    margin: Column,
+    rule: str,
+    *,
+    votes: int = 1,
+    annotators: Sequence[str] = (),
+    **facts: object,
+) -> Judged:
+    """Writes a judge's preferences, without the missing ones, and notes who made them how."""
+    rows = [
+        {
+            "pair_id": pair["pair_id"],
+            "judge": judge,
+            "p_a": float(p_a[at]),
+            "margin": float(margin[at]),
+            "annotator": annotators[at] if annotators else judge,
+            "votes": votes,
+            "rule": rule,
+        }
+        for at, pair in enumerate(pairs)
+        if not np.isnan(p_a[at])
+    ]
     run.commit("preferences", rows, "current", judge)
-    p_a = np.array([row["p_a"] for row in rows], dtype=np.float64)
-    wins, losses = int((p_a > 0.5).sum()), int((p_a < 0.5).sum())
-    return Judged(judge, wins, losses, len(rows) - wins - losses, pairs - len(rows), rule)
+    run.record(f"label/{judge}", "done", rule=rule, pairs=len(rows), **facts)
+    return Judged(
+        judge,
+        prefers_a=int((p_a > 0.5).sum()),
+        prefers_b=int((p_a < 0.5).sum()),
+        ties=int((p_a == 0.5).sum()),
+        missing=len(pairs) - len(rows),
+        rule=rule,
+    )
+
+
+def _weights(run: Run, name: str) -> ScorerWeights:
+    return run.recipe.label.scorers[name]

@@ -26,7 +26,7 @@ def now() -> str:
 @cache
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: of the name and content of each weight and configuration file."""
-    return _hash(folder, {".safetensors", ".bin", ".json", ".pt", ".pth", ".txt"})
+    return _hash(folder, {".safetensors", ".bin", ".json", ".pt", ".pth", ".txt", ".model", ".jinja"})
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -63,6 +63,18 @@ SCORES = pa.schema(
     ]
 )
 
+ANSWERS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("judge", pa.string()),
+        ("recipe", pa.string()),
+        ("a_first", pa.string()),
+        ("b_first", pa.string()),
+        ("choice_a_first", pa.float32()),
+        ("choice_b_first", pa.float32()),
+    ]
+)
+
 PREFERENCES = pa.schema(
     [
         ("pair_id", pa.string()),
@@ -75,12 +87,20 @@ PREFERENCES = pa.schema(
     ]
 )
 
-TABLES = {"prompts": PROMPTS, "images": IMAGES, "pairs": PAIRS, "scores": SCORES, "preferences": PREFERENCES}
+TABLES = {
+    "prompts": PROMPTS,
+    "images": IMAGES,
+    "pairs": PAIRS,
+    "scores": SCORES,
+    "answers": ANSWERS,
+    "preferences": PREFERENCES,
+}
 KEYS = {
     "prompts": "prompt_id",
     "images": "image_id",
     "pairs": "pair_id",
     "scores": "image_id",
+    "answers": "pair_id",
     "preferences": "pair_id",
 }
 

@@ -3,7 +3,8 @@
     runs/shapes/
       recipe.yaml  manifest.json  README.md        what was asked, who made what from what, a dataset card
       prompts/  images/  pairs/                     part-*.parquet
-      scores/<scorer>/  preferences/<judge>/        part-*.parquet
+      scores/<scorer>/  answers/<judge>/            part-*.parquet
+      preferences/<judge>/                          part-*.parquet
       policies/<judge>/seed-<n>/                    weights in the diffusers format, metrics.jsonl, policy.json
       cache/  report/
 
@@ -37,12 +38,20 @@ REMADE_BY = {
     "images": "`ddpo generate` (or, for held-out prompts, `ddpo compare`)",
     "pairs": "`ddpo generate`",
     "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
+    "answers": "`ddpo label`",
     "preferences": "`ddpo label`",
 }
 SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
-LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "preferences")}
+LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 CHOICES = ("about", "compare", "label.ai", "train.judges", "train.seeds")
-PACING = ("generate.batch_size", "label.batch_size", "train.micro_batch_size")
+PACING = (
+    "model.offload",
+    "generate.batch_size",
+    "label.batch_size",
+    "train.micro_batch_size",
+    "train.gradient_checkpointing",
+    "train.checkpoint_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -201,19 +210,18 @@ def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = (
         wanted = config.load(saved.model_dump(mode="json"), overrides)
     else:
         wanted = config.load(recipe or "shapes", overrides)
-    run = Run(folder, wanted)
-    if saved is not None:
-        used = tuple(section for stage in run.made() for section in SECTIONS[stage])
-        clash = {
-            key: values
-            for key, values in config.differences(saved, wanted).items()
-            if key.startswith(used) and not key.startswith((*CHOICES, *PACING)) and not _new_scorer(key, saved)
-        }
-        if clash:
-            listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
-            raise UserError(
-                f"{folder} was made by another recipe ({listed}). Choose another --run, or leave these keys"
-            )
+    if saved is None:
+        return Run(folder, wanted)
+    run = Run(folder, _with_judges(wanted, saved))
+    used = tuple(section for stage in run.made() for section in SECTIONS[stage])
+    clash = {
+        key: values
+        for key, values in config.differences(saved, _as_far_as_made(run, saved)).items()
+        if key.startswith(used) and not key.startswith((*CHOICES, *PACING))
+    }
+    if clash:
+        listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
+        raise UserError(f"{folder} was made by another recipe ({listed}). Choose another --run, or leave these keys")
     return run
 
 
@@ -228,9 +236,25 @@ def saved_recipe(root: Path) -> Recipe | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def _new_scorer(key: str, saved: Recipe) -> bool:
-    known = tuple(f"label.scorers.{name}." for name in saved.label.scorers)
-    return key.startswith("label.scorers.") and not key.startswith(known)
+def _with_judges(wanted: Recipe, saved: Recipe) -> Recipe:
+    """The recipe with the scorers, and the members of the consensus, that `ddpo label` has added to the run's."""
+    label, known = wanted.label, saved.label
+    added = {name: weights for name, weights in known.scorers.items() if name not in label.scorers}
+    consensus = label.consensus.model_copy(update={"of": label.consensus.of or known.consensus.of})
+    return _relabelled(wanted, scorers={**label.scorers, **added}, consensus=consensus)
+
+
+def _as_far_as_made(run: Run, saved: Recipe) -> Recipe:
+    """The run's recipe, with the saved settings of those judges that have made nothing yet: they may still change."""
+    wanted, known = run.recipe.label, saved.label
+    made = [name for name in known.scorers if run.parts("scores", name) or run.parts("answers", name)]
+    scorers = {**known.scorers, **{name: wanted.scorers[name] for name in made}}
+    consensus = wanted.consensus if run.parts("preferences", records.CONSENSUS) else known.consensus
+    return _relabelled(run.recipe, scorers=scorers, consensus=consensus)
+
+
+def _relabelled(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update={"label": recipe.label.model_copy(update=changes)})
 
 
 def read_policy(folder: Path) -> dict[str, Any]:

@@ -1,23 +1,31 @@
 """Finds weights: a local folder, the hub's cache, the hub itself, or the embedded world."""
 
-import shlex
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
-from aifeedback_dpo import shapes
+from aifeedback_dpo import hub, shapes
 from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
+from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.provenance import file_hash, fingerprint
 
-PIPELINE_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
-MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-PATIENCE = 4.0  # seconds that the hub has to answer
-NOT_NEEDED = ["safety_checker/*", "feature_extractor/*", "*.fp16.safetensors", "*non_ema*"]
+TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # the last are chat templates
+MODEL_FILES = (*TOKENIZER_FILES, "*.safetensors")
+PIPELINE_FILES = (*TOKENIZER_FILES, "*/*.safetensors")  # those at the top are the same weights for other programs
+NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
+VARIANTS = ("*.fp16.safetensors", "*non_ema*")
+NOT_NEEDED = (
+    *(f"{part}/*" for part in NOT_LOADED),
+    "text_encoders/*",  # for other programs, in Stable Diffusion 3.5
+    "vae_1_0/*",  # SDXL's first
+    *VARIANTS,
+)
 
 
 @dataclass(frozen=True)
@@ -53,16 +61,28 @@ class LocatedFile:
 
 def identify(weights: Weights, part: str) -> Identity:
     """Which weights these are, without downloading them. Raises ModelMissing where nobody can tell."""
-    local = _local(weights, part)
-    return Identity(local.name, local.revision) if local else Identity(weights.id, _commit(weights, part))
+    if found := here(weights, part):
+        return Identity(found.name, found.revision)
+    return Identity(weights.id, hub.commit(repository(weights, part)))
 
 
 def locate(weights: Weights, part: str) -> Located:
-    """The folder of these weights; `part` says which piece of the embedded world is meant (`pipeline`, `clip`, ...).
+    """The folder of these weights; `part` says what is meant: `pipeline`, `tokenizer`, or a model such as `clip`.
 
     Raises ModelMissing, with the command that fetches them, when they are not here and cannot be had.
     """
-    return _local(weights, part) or _from_hub(weights, _files(part))
+    if found := here(weights, part):
+        return found
+    folder = hub.download(repository(weights, part), _lacks(part))
+    return Located(folder, weights.id, folder.name)
+
+
+def here(weights: Weights, part: str) -> Located | None:
+    """The same where they are on this machine, and nobody is asked; None where they are not."""
+    if found := _local(weights, part):
+        return found
+    folder = hub.cached(repository(weights, part), _lacks(part))
+    return Located(folder, weights.id, folder.name) if folder else None
 
 
 def locate_file(weights: Weights, file: str) -> LocatedFile:
@@ -70,20 +90,33 @@ def locate_file(weights: Weights, file: str) -> LocatedFile:
 
     Its revision is a hash of its content, or the hub's commit. Raises ModelMissing as `locate` does.
     """
+    if found := file_here(weights, file):
+        return found
+    folder = hub.download(_only(weights, file), _lacks_file(file))
+    return LocatedFile(folder / file, weights.id, folder.name)
+
+
+def file_here(weights: Weights, file: str) -> LocatedFile | None:
+    """The same where it is on this machine, and nobody is asked; None where it is not.
+
+    Raises ModelMissing for a local folder without it.
+    """
     path = Path(weights.id).expanduser()
     if path.is_dir():
         path /= file
         if not path.is_file():
             raise ModelMissing(f"{weights.id} holds no {file}; name the file with `file`, or give its path as `id`")
     if path.is_file():
-        if weights.revision:
-            raise UserError(f"revision {weights.revision} goes with a hub id, and {path} is a file; leave it out")
+        _takes_no_revision(weights, "file")
         return LocatedFile(path, weights.id, file_hash(path.resolve())[:32])
-    located = _from_hub(weights, {"allow_patterns": [file]})
-    path = located.folder / file
-    if not path.is_file():
-        raise ModelMissing(f"{weights.id} has no {file} on this machine; run `{_fetch(weights, [file])}`")
-    return LocatedFile(path, located.name, located.revision)
+    folder = hub.cached(_only(weights, file), _lacks_file(file))
+    return LocatedFile(folder / file, weights.id, folder.name) if folder else None
+
+
+def repository(weights: Weights, part: str) -> Repository:
+    """What of a hub repository is needed of such weights."""
+    files = {"pipeline": PIPELINE_FILES, "tokenizer": TOKENIZER_FILES}.get(part, MODEL_FILES)
+    return Repository(weights.id, weights.revision, files, NOT_NEEDED)
 
 
 @contextmanager
@@ -105,91 +138,54 @@ def _local(weights: Weights, part: str) -> Located | None:
     folder = Path(weights.id).expanduser()
     if not folder.is_dir():
         return None
-    if weights.revision:
-        raise UserError(f"revision {weights.revision} goes with a hub id, and {weights.id} is a folder; leave it out")
+    _takes_no_revision(weights, "folder")
     return Located(folder, weights.id, fingerprint(folder.resolve()))
 
 
-def _commit(weights: Weights, part: str) -> str:
-    """The commit of a hub model: of the copy in the cache, or else what the hub says now."""
-    if cached := _cached(weights, _files(part)):
-        return cached.name
-    return _ask_hub(weights, _files(part))
+def _takes_no_revision(weights: Weights, kind: str) -> None:
+    if weights.revision:
+        raise UserError(f"revision {weights.revision} goes with a hub id, and {weights.id} is a {kind}; leave it out")
 
 
-def _from_hub(weights: Weights, patterns: dict[str, Any]) -> Located:
-    from huggingface_hub import snapshot_download
-
-    folder = _cached(weights, patterns)
-    if folder is None:
-        commit = _ask_hub(weights, patterns)
-        with _explained(weights, patterns):
-            folder = Path(snapshot_download(weights.id, revision=commit, **patterns))
-    return Located(folder, weights.id, folder.name)
+def _only(weights: Weights, file: str) -> Repository:
+    return Repository(weights.id, weights.revision, (file,))
 
 
-def _ask_hub(weights: Weights, patterns: dict[str, Any]) -> str:
-    """The commit that the hub has now: one question, answered within seconds or given up."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import filter_repo_objects
-
-    with _explained(weights, patterns):
-        found = HfApi().model_info(weights.id, revision=weights.revision, timeout=PATIENCE)
-    names = [file.rfilename for file in found.siblings or []]
-    if not list(filter_repo_objects(names, **patterns)):
-        raise ModelMissing(f"{weights.id} has none of the files that are needed: {', '.join(patterns['allow_patterns'])}")
-    return str(found.sha)
+def _lacks_file(file: str) -> Callable[[Path], str | None]:
+    return lambda folder: None if (folder / file).is_file() else file
 
 
-def _cached(weights: Weights, patterns: dict[str, Any]) -> Path | None:
-    """The copy in the hub's cache, which is not looked for anew on the hub: a run keeps its revision."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+def _lacks(part: str) -> Callable[[Path], str | None]:
+    """What a downloaded folder is short of, by its own listings: a snapshot may be there in part."""
+    return {"pipeline": _pipeline_lacks, "tokenizer": _files_lack}.get(part, _model_lacks)
 
-    try:
-        folder = Path(
-            snapshot_download(weights.id, revision=weights.revision, local_files_only=True, **patterns)
-        )
-    except (OSError, HFValidationError):
+
+def _pipeline_lacks(folder: Path) -> str | None:
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return index.name
+    listed = json.loads(index.read_text(encoding="utf-8"))
+    parts = [
+        name
+        for name, made_by in listed.items()
+        if isinstance(made_by, list) and None not in made_by and name not in NOT_LOADED
+    ]
+    return next((f"{part}/{missing}" for part in parts if (missing := _model_lacks(folder / part))), None)
+
+
+def _model_lacks(folder: Path) -> str | None:
+    """A model with a config.json has weights, and each shard of its index; a scheduler or a LoRA has no such file."""
+    if missing := _files_lack(folder):
+        return missing
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if absent := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            return str(absent[0])
         return None
-    return folder if any(path.is_file() for path in folder.rglob("*")) else None
+    there = [path.name for path in folder.glob("*.safetensors") if path.is_file()]
+    whole = any(not any(fnmatch(name, variant) for variant in VARIANTS) for name in there)
+    return None if whole or not (folder / "config.json").is_file() else "*.safetensors"
 
 
-def _files(part: str) -> dict[str, Any]:
-    allowed = PIPELINE_FILES if part == "pipeline" else MODEL_FILES
-    return {"allow_patterns": allowed, "ignore_patterns": NOT_NEEDED}
-
-
-def _fetch(weights: Weights, files: Sequence[str] = ()) -> str:
-    """The command that puts a model into the hub's cache."""
-    revision = ["--revision", weights.revision] if weights.revision else []
-    return shlex.join(["hf", "download", weights.id, *files, *revision])
-
-
-@contextmanager
-def _explained(weights: Weights, patterns: dict[str, Any]) -> Iterator[None]:
-    """The hub's errors as ModelMissing, each with the next step."""
-    from httpx2 import HTTPError
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    single = [name for name in patterns["allow_patterns"] if "*" not in name]
-    fetch = _fetch(weights, single if len(single) == len(patterns["allow_patterns"]) else ())
-    try:
-        yield
-    except GatedRepoError as error:
-        raise ModelMissing(
-            f"{weights.id} is gated: accept its licence at https://huggingface.co/{weights.id}, then `hf auth login`"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelMissing(f"'{weights.id}' is neither a folder here nor a model on the hub") from error
-    except RevisionNotFoundError as error:
-        raise ModelMissing(f"{weights.id} has no revision {weights.revision} on the hub") from error
-    except (OSError, HTTPError) as error:
-        raise ModelMissing(
-            f"{weights.id} is not on this machine and the hub cannot be reached; run `{fetch}` where it can"
-        ) from error
+def _files_lack(folder: Path) -> str | None:
+    return None if any(path.is_file() for path in folder.rglob("*")) else "*"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aifeedback_dpo.cli import compare, demo, generate, label, recipes, status, train
+from aifeedback_dpo.cli import compare, demo, doctor, generate, label, recipes, scorers, status, train
 
 app = typer.Typer(
     name="ddpo",
@@ -23,6 +23,8 @@ app.command(rich_help_panel="The loop")(compare.compare)
 app.command(rich_help_panel="Look around")(demo.demo)
 app.command(rich_help_panel="Look around")(status.status)
 app.command(rich_help_panel="Look around")(recipes.recipes)
+app.command(rich_help_panel="Look around")(doctor.doctor)
+app.add_typer(scorers.app, name="scorers", rich_help_panel="Look around")
 
 
 def _version(asked: bool) -> None:

@@ -11,7 +11,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[JUDGE vs JUDGE] [KEY=VALUE]...",
-        help="Two judges, as in human vs ai. [default: human vs ai]",
+        help="Two judges, as in human vs ai. \\[default: human vs ai]",
         show_default=False,
     ),
 ]

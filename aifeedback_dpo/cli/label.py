@@ -5,13 +5,14 @@ from dataclasses import asdict
 import typer
 
 from aifeedback_dpo.cli import options
-from aifeedback_dpo.cli.options import DryRun, Json, Overrides, Recipe, RunFolder, Scorers
+from aifeedback_dpo.cli.options import Consensus, DryRun, Json, Overrides, Recipe, RunFolder, Scorers
 
 
 @options.guarded
 def label(
     overrides: Overrides = None,
     scorer: Scorers = None,
+    judge: Consensus = None,
     recipe: Recipe = None,
     run: RunFolder = None,
     dry_run: DryRun = False,
@@ -19,8 +20,9 @@ def label(
 ) -> None:
     """Score the images and turn the scores into preferences.
 
-    A random judge is always added as a control. In the embedded world the simulated raters vote on the same pairs,
-    as judge human.
+    A scorer that the recipe does not list joins it with its published weights: see `ddpo scorers`.
+    A random judge is always added as a control.
+    In the embedded world the simulated raters vote on the same pairs, as judge human.
     """
     from aifeedback_dpo import label as stage
     from aifeedback_dpo.cli.progress import progress
@@ -28,15 +30,17 @@ def label(
 
     opened = options.open_run(run, recipe, overrides)
     if dry_run:
-        plan = stage.plan(opened, scorer or [])
+        plan = stage.plan(opened, scorer or [], judge or [])
         if json:
             options.emit({"run": str(opened.root), **asdict(plan)})
         else:
             for name, done in plan.scored.items():
                 typer.echo(f"{name}: {plan.images - done} of {plan.images} images to score")
+            for name, done in plan.answered.items():
+                typer.echo(f"{name}: {plan.pairs - done} of {plan.pairs} pairs to ask about")
             typer.echo(f"{plan.pairs} pairs for the judges {', '.join(plan.judges)}")
         return
-    labels = stage.label(opened, scorer or [], progress())
+    labels = stage.label(opened, scorer or [], progress(), judge or [])
     if json:
         options.emit({"run": str(opened.root), **asdict(labels)})
     else:

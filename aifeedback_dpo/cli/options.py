@@ -21,6 +21,7 @@ P = ParamSpec("P")
 
 
 def complete_recipe(incomplete: str) -> list[str]:
+    """The shell's completion of a recipe's name."""
     from aifeedback_dpo import config
 
     return [name for name in config.names() if name.startswith(incomplete)]

@@ -31,9 +31,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
 
 
 def primary(result: dict[str, Any]) -> str:
-    """The metric that decides: the truth where it is known, else the first scorer that labelled neither policy."""
+    """The metric that decides: the truth where it is known, else the first scorer with no hand in either judge's labels."""
     truths = [metric["name"] for metric in result["metrics"] if metric["truth"]]
-    held_out = [metric["name"] for metric in result["metrics"] if metric["name"] not in result["judges"]]
+    held_out = [metric["name"] for metric in result["metrics"] if metric["name"] not in result["labellers"]]
     return str([*truths, *held_out, *(metric["name"] for metric in result["metrics"])][0])
 
 

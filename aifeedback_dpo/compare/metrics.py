@@ -1,5 +1,6 @@
-"""What is measured on each held-out picture: every scorer of the recipe and, in the embedded world, the oracle."""
+"""What is measured on each held-out picture: every scorer of the run and, in the embedded world, the oracle."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,18 +22,27 @@ class Metric:
 
 
 def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> list[Metric]:
-    """All metrics of these pictures (image id -> prompt), truth first. Raises DataError where a picture cannot be read."""
+    """All metrics of these pictures (image id -> prompt), truth first. Raises DataError where a picture cannot be read.
+
+    A judge of pairs gives no number for a picture and is no metric; nor is a scorer that has none for some of them.
+    """
     found = _oracle(run, prompts, progress) if run.recipe.label.raters == "simulated" else []
-    for name, weights in run.recipe.label.scorers.items():
-        if name == CONTROL:
+    loaded = {
+        name: scorers.load(name, weights)
+        for name, weights in run.recipe.label.scorers.items()
+        if name != CONTROL and not scorers.is_pairwise(name, weights)
+    }
+    unreadable = scoring.score(run, loaded, prompts, progress)
+    if unreadable:
+        raise _broken(unreadable[0].image_id)
+    for name, scorer in loaded.items():
+        known = scoring.scores(run, name, scorer.recipe)
+        values = {image_id: known[image_id] for image_id in prompts}
+        if missing := sum(map(math.isnan, values.values())):
+            progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} held-out pictures")
             continue
-        scorer = scorers.load(name, weights)
-        unreadable = scoring.score(run, name, scorer, prompts, progress)
-        if unreadable:
-            raise _broken(unreadable[0].image_id)
-        values = scoring.scores(run, name, scorer.recipe)
-        about = "P(preferred) is its sigmoid" if scorer.slope else "only its order means anything"
-        found.append(Metric(name, about, False, {image_id: values[image_id] for image_id in prompts}))
+        about = "P(preferred) is its sigmoid" if scorer.preference.slope else "only its order means anything"
+        found.append(Metric(name, about, False, values))
     return found
 
 

@@ -1,23 +1,22 @@
 """Two judges of a run, compared: their labels on the same pairs, and the policies trained on them on held-out prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aifeedback_dpo import engine, provenance, scorers
+from aifeedback_dpo import engine, models, provenance, scorers
 from aifeedback_dpo.compare import agreement, headline, metrics, report, winrate
 from aifeedback_dpo.compare.bootstrap import crossed
 from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.models.sampling import Shot, Source
-from aifeedback_dpo.records import BASE, CONTROL, HUMAN
+from aifeedback_dpo.models.sampling import Shot
+from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, read_policy
-from aifeedback_dpo.weights import identify
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
 
     Raises UserError when a judge has no preferences or no policy here.
     """
-    for name in run.recipe.label.scorers:
-        scorers.check(name)
+    for name, weights in run.recipe.label.scorers.items():
+        scorers.check(weights.uses or name)
     agreed, disputed = _labels(run, first, second)
     entries = _entries(run, first, second)
     sides = _sides(entries, first, second)
@@ -72,6 +71,7 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
     result = {
         "run": run.root.name,
         "judges": [first, second],
+        "labellers": sorted(_labellers(run, first, second)),
         "simulated": [HUMAN] if run.recipe.label.raters else [],
         "labels": agreed.to_dict(),
         "prompts": len(prompts),
@@ -140,8 +140,7 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
     for judge in (first, second):
         if judge not in trained:
             raise UserError(f"{run.root} has no policy trained on '{judge}'; run `ddpo train --judge {judge}` first")
-    known = identify(run.recipe.model, "pipeline")
-    prompts, settings = _prompts(run), run.recipe.generate
+    base, prompts = sampling.source(run.recipe), _prompts(run)
     chosen: list[tuple[str, int, Path | None]] = [(BASE, 0, None)]
     others = [judge for judge in trained if judge not in (first, second, CONTROL)]
     for judge in [first, second, *([CONTROL] if CONTROL in trained else []), *others]:
@@ -149,10 +148,9 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
             chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
     entries = []
     for name, seed, folder in chosen:
-        revision = _revision(run, name, folder, known.revision) if folder else ""
-        title = f"{name}/seed-{seed}" if folder else BASE
-        source = Source(known.name, known.revision, run.recipe.model.dtype, title, revision)
-        shots = sampling.plan(prompts, source, settings, run_seed=run.recipe.seed, candidates=1)
+        revision = _revision(run, name, folder, base.identity.revision) if folder else ""
+        source = replace(base, policy=f"{name}/seed-{seed}" if folder else BASE, policy_revision=revision)
+        shots = sampling.plan(prompts, [source], run_seed=run.recipe.seed, candidates=1)
         entries.append(Entry(name, seed, folder, shots))
     return entries
 
@@ -175,10 +173,8 @@ def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None
     left = [entry for entry in entries if any(shot.image_id not in done for shot in entry.shots)]
     if not left:
         return
-    from aifeedback_dpo.models import sd
-
     progress.note(f"Loading {run.recipe.model.id}")
-    model = sd.load(run.recipe.model)
+    model = models.load(run.recipe.model)
     for entry in left:
         title = f"{run.recipe.title(entry.name)}, seed {entry.seed}" if entry.folder else BASE
         sampling.take(run, model, entry.shots, progress, name=f"Drawing held-out prompts: {title}", folder=entry.folder)
@@ -233,8 +229,13 @@ def _duels(
             columns = [_columns(entries, metric, name, seeds) for name in (ours, theirs)]
             fought = winrate.duel(columns[0], columns[1], prompts, **_bootstrap(run))
             side = {"policy": ours, "against": theirs, "metric": metric.name, "seeds": seeds}
-            rows.append(side | {"in_loop": metric.name in (ours, theirs)} | fought.to_dict())
+            rows.append(side | {"in_loop": metric.name in _labellers(run, ours, theirs)} | fought.to_dict())
     return rows
+
+
+def _labellers(run: Run, *judges: str) -> set[str]:
+    """The judges, and for a consensus its members: whoever had a hand in the labels of these policies."""
+    return {*judges, *(run.recipe.label.consensus.of if CONSENSUS in judges else ())}
 
 
 def _bootstrap(run: Run) -> dict[str, Any]:

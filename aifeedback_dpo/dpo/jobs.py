@@ -8,7 +8,7 @@ from aifeedback_dpo import models
 from aifeedback_dpo.dpo import batches
 from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.records import CONTROL, HUMAN, content_id
+from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, content_id
 from aifeedback_dpo.store import Run, read_policy
 
 PACING = ("micro_batch_size", "gradient_checkpointing", "checkpoint_steps")
@@ -85,4 +85,6 @@ def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
 def _next_step(run: Run, judge: str) -> str:
     if judge == HUMAN and run.recipe.label.raters is None:
         return "this recipe has no raters: leave human out, as in train.judges=[ai,random]"
+    if judge == CONSENSUS:
+        return "run `ddpo label --judge consensus` with its scorers first"
     return f"run `ddpo label{'' if judge in (HUMAN, CONTROL) else f' --scorer {judge}'}` first"

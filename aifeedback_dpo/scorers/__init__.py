@@ -102,9 +102,9 @@ def _code(name: str, weights: ScorerWeights) -> type:
     uses = weights.uses or name
     check(uses)
     if uses not in CATALOGUE:
-        from aifeedback_dpo.scorers import plugin
+        from aifeedback_dpo.scorers.plugin import find
 
-        return plugin.find(uses)
+        return find(uses)
     module, _, attribute = CATALOGUE[uses].code.partition(":")
     found: type = getattr(import_module(module), attribute)
     return found

@@ -1,4 +1,8 @@
-"""CLIP score: how well a picture fits its prompt (Radford et al. 2021, arXiv:2103.00020)."""
+"""CLIP score: how well a picture fits its prompt (Radford et al. 2021, arXiv:2103.00020).
+
+Published elsewhere times 100, or as 2.5 * max(cosine, 0) after "A photo depicts" (Hessel et al. 2021, arXiv:2104.08718); here
+it is the cosine itself, of CLIP, SigLIP (Zhai et al. 2023, arXiv:2303.15343) or SigLIP 2.
+"""
 
 from collections.abc import Sequence
 
@@ -6,19 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo.config import Weights
+from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
+from aifeedback_dpo.scorers.preference import Preference
 
 
 class Clip:
-    """The cosine of picture and prompt, in [-1, 1]. It was never trained on preferences, so no probability is defined."""
+    """The cosine of picture and prompt, in [-1, 1]."""
 
-    slope = None
+    preference = Preference(None, "CLIP was trained to match captions, not on preferences")
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: ScorerWeights) -> None:
         self.towers = towers.load(weights, "clip")
+        self.truncated = self.towers.truncated
         self.recipe = content_id("clip", self.towers.stamp)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float32]:
+    def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self.towers.cosines(images, prompts), dtype=np.float32)

@@ -1,4 +1,7 @@
-"""PickScore: a CLIP model fine-tuned on which of two pictures people chose (Kirstain et al. 2023, arXiv:2305.01569)."""
+"""PickScore: a CLIP model fine-tuned on which of two pictures people chose (Kirstain et al. 2023, arXiv:2305.01569).
+
+Repositories: yuvalkirstain/PickScore on GitHub, yuvalkirstain/PickScore_v1 on the hub.
+"""
 
 from collections.abc import Sequence
 
@@ -6,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo.config import Weights
+from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
+from aifeedback_dpo.scorers.preference import Preference
 
 
 class PickScore:
-    """exp(logit_scale) * cosine, as published. Trained by a softmax over two such numbers, so the slope is 1."""
+    """exp(logit_scale) * cosine, as published."""
 
-    slope = 1.0
+    preference = Preference(1.0, "softmax of two scores, as trained")
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: ScorerWeights) -> None:
         self.towers = towers.load(weights, "pickscore")
+        self.truncated = self.towers.truncated
         self.recipe = content_id("pickscore", self.towers.stamp)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float32]:
+    def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self.towers.logit_scale * self.towers.cosines(images, prompts), dtype=np.float32)

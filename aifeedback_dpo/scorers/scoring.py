@@ -1,11 +1,14 @@
 """Committed pictures in, committed scores out: what `label` and `compare` both do. A score is computed once, ever."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import engine
+from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.scorers import Scorer
 from aifeedback_dpo.store import Run, decode_image
 
@@ -24,57 +27,114 @@ def reason(error: OSError) -> str:
 
 
 def score(
-    run: Run, name: str, scorer: Scorer, prompts: Mapping[str, str], progress: engine.Progress
+    run: Run, loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress
 ) -> list[Unreadable]:
-    """Scores the pictures (image id -> prompt) that this scorer, with these very weights, has not scored yet.
+    """Scores the pictures (image id -> prompt) that these scorers, by name, with these very weights, have not scored yet.
 
-    A picture that cannot be read is left unscored and given back.
+    One pass: a picture is decoded once for all scorers, and what they share (resized pixels, a tower) is computed once.
+    Each commits parts of its own. A picture that cannot be read is left unscored and given back.
     """
-    unreadable: list[Unreadable] = []
-
-    def work(part: engine.Slice[str]) -> None:
-        images: dict[str, Image.Image] = {}
-        for image_id, data in run.images(part.units):
-            try:
-                images[image_id] = decode_image(data)
-            except OSError as error:
-                unreadable.append(Unreadable(image_id, reason(error)))
-        rows = []
-        readable = [image_id for image_id in part.units if image_id in images]
-        size = run.recipe.label.batch_size
-        for start in range(0, len(readable), size):
-            batch = readable[start : start + size]
-            numbers = scorer.score([images[image_id] for image_id in batch], [prompts[image_id] for image_id in batch])
-            rows += [
-                {"image_id": image_id, "scorer": name, "recipe": scorer.recipe, "score": float(number)}
-                for image_id, number in zip(batch, numbers, strict=True)
-            ]
-        if rows:
-            run.commit("scores", rows, f"{scorer.recipe[:8]}-{part.name}", name)
-
-    engine.run(
-        list(prompts),
-        key=str,
-        done=set(scores(run, name, scorer.recipe)),
-        size=run.recipe.label.images_per_part,
-        work=work,
-        progress=progress,
-        name=f"Scoring with {name}",
-    )
-    return unreadable
+    if not loaded:
+        return []
+    unreadable: dict[str, Unreadable] = {}
+    done = {name: set(scores(run, name, scorer.recipe)) & prompts.keys() for name, scorer in loaded.items()}
+    task = f"Scoring with {', '.join(loaded)}"
+    with progress.task(task, len(prompts) * len(loaded), sum(map(len, done.values()))) as bar:
+        for part in engine.cut(list(prompts), run.recipe.label.images_per_part, str):
+            left = {name: engine.rest(part, done[name], str) for name in loaded}
+            ready = {name: stretch for name, stretch in left.items() if stretch is not None}
+            if not ready:
+                continue
+            encoded = dict(run.images({image_id for stretch in ready.values() for image_id in stretch.units}))
+            # scorers that lack the same pictures look at them together, which after a kill may not be all of them
+            for names in _alike(ready):
+                stretch = ready[names[0]]
+                found = _score(run, {name: loaded[name] for name in names}, stretch.units, encoded, prompts, unreadable)
+                for name in names:
+                    if found[name]:
+                        rows = [_row(name, loaded[name], *pair) for pair in found[name].items()]
+                        run.commit("scores", rows, f"{loaded[name].recipe[:8]}-{stretch.name}", name)
+                    bar.advance(len(stretch.units))
+    _warn(loaded, prompts, progress)
+    return list(unreadable.values())
 
 
 def scores(run: Run, name: str, recipe: str) -> dict[str, float]:
-    """Image id -> score, of this scorer with this recipe.
+    """Image id -> score, of this scorer with this recipe; NaN where it has none to give.
 
     Pictures of one prompt with the very same pixels have one score, the first's: in another batch a network may round its
     last digit otherwise, and a tie would become a win.
     """
     rows = run.rows("scores", ["image_id", "recipe", "score"], name)
-    found = {row["image_id"]: row["score"] for row in rows if row["recipe"] == recipe}
+    found = {
+        row["image_id"]: float("nan") if row["score"] is None else row["score"]
+        for row in rows
+        if row["recipe"] == recipe
+    }
     first: dict[tuple[str, str], float] = {}
     for row in run.rows("images", ["image_id", "prompt_id", "pixel_sha256"]):
         if row["image_id"] in found:
             seen = first.setdefault((row["prompt_id"], row["pixel_sha256"]), found[row["image_id"]])
             found[row["image_id"]] = seen
     return found
+
+
+def checked(name: str, numbers: object, count: int) -> NDArray[np.float32]:
+    """What a scorer gave, if it is what it must give. Raises UserError, naming the scorer, for anything else."""
+    right = f"must give {count} float32 numbers, NaN where it has none"
+    if not isinstance(numbers, np.ndarray) or numbers.dtype != np.float32:
+        given = f"an array of {numbers.dtype}" if isinstance(numbers, np.ndarray) else type(numbers).__name__
+        raise UserError(f"scorer {name} gave {given} for {count} pictures; it {right}")
+    if numbers.shape != (count,):
+        raise UserError(f"scorer {name} gave an array of shape {numbers.shape} for {count} pictures; it {right}")
+    if np.isinf(numbers).any():
+        raise UserError(f"scorer {name} gave an infinite score; it {right}")
+    return numbers
+
+
+def _alike(left: Mapping[str, engine.Slice[str]]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, stretch in left.items():
+        groups.setdefault(stretch.name, []).append(name)
+    return list(groups.values())
+
+
+def _score(
+    run: Run,
+    loaded: Mapping[str, Scorer],
+    image_ids: Sequence[str],
+    encoded: Mapping[str, bytes],
+    prompts: Mapping[str, str],
+    unreadable: dict[str, Unreadable],
+) -> dict[str, dict[str, float]]:
+    """Scorer -> image id -> number, batch by batch; notes the pictures that would not open."""
+    from aifeedback_dpo.scorers.pixels import Pictures
+
+    found: dict[str, dict[str, float]] = {name: {} for name in loaded}
+    size = run.recipe.label.batch_size
+    for start in range(0, len(image_ids), size):
+        images: dict[str, Image.Image] = {}
+        for image_id in image_ids[start : start + size]:
+            try:
+                images[image_id] = decode_image(encoded[image_id])
+            except OSError as error:
+                unreadable[image_id] = Unreadable(image_id, reason(error))
+        if not images:
+            continue
+        pictures, texts = Pictures.of(list(images.values())), [prompts[image_id] for image_id in images]
+        for name, scorer in loaded.items():
+            numbers = checked(name, scorer.score(pictures, texts), len(images))
+            found[name] |= dict(zip(images, map(float, numbers), strict=True))
+    return found
+
+
+def _row(name: str, scorer: Scorer, image_id: str, number: float) -> dict[str, object]:
+    known = None if np.isnan(number) else number
+    return {"image_id": image_id, "scorer": name, "recipe": scorer.recipe, "score": known}
+
+
+def _warn(loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress) -> None:
+    texts = set(prompts.values())
+    for name, scorer in loaded.items():
+        if cut := len(scorer.truncated & texts):
+            progress.note(f"{name}: {cut} of {len(texts)} prompts are longer than it reads and were cut")

@@ -128,7 +128,11 @@ def test_a_model_folder_that_lacks_what_is_needed_is_exit_code_4_and_one_that_la
     folder = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "model"))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refused(ddpo("generate", f"model.id={folder}", *TINY, run=tmp_path / "run"), 4, "does not hold a Stable Diffusion")
+    refused(
+        ddpo("generate", f"model.id={folder}", *TINY, run=tmp_path / "run"),
+        4,
+        "does not hold a StableDiffusionPipeline",
+    )
     index = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "published")) / "model_index.json"
     listed = json.loads(index.read_text())  # as published: parts that are neither downloaded nor needed
     listed |= {
@@ -139,7 +143,7 @@ def test_a_model_folder_that_lacks_what_is_needed_is_exit_code_4_and_one_that_la
     assert ddpo("generate", f"model.id={index.parent}", *TINY, run=tmp_path / "third").exit_code == 0
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(ddpo("generate", f"model.id={empty}", *TINY, run=tmp_path / "other"), 4, "does not hold a Stable Diffusion")
+    refused(ddpo("generate", f"model.id={empty}", *TINY, run=tmp_path / "other"), 4, "no usable model_index.json")
 
 
 def test_a_loss_that_is_not_finite_saves_no_policy(copied):

@@ -227,7 +227,7 @@ def test_an_unknown_family_is_told_with_those_supported(tmp_path):
     with pytest.raises(UserError, match=r"KandinskyPipeline; supported are StableDiffusionPipeline, .*FluxPipeline"):
         models.load(config.Model(id=str(tmp_path)))
     (tmp_path / "model_index.json").unlink()
-    with pytest.raises(ModelMissing, match="model_index.json"):
+    with pytest.raises(ModelMissing, match=r"model_index\.json"):
         models.load(config.Model(id=str(tmp_path)))
 
 

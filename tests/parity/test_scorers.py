@@ -1,75 +1,415 @@
-"""The scorers against plain transformers arithmetic, and the embedded models against their promises."""
+"""The scorers against plain transformers, open_clip and torchvision, and the embedded models against their promises."""
 
+import gc
 import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from huggingface_hub import constants
 from PIL import Image
-from safetensors.torch import load_file
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+from safetensors.torch import load_file, save_file
 
-from aifeedback_dpo import scorers, shapes
-from aifeedback_dpo.config import Weights
+from aifeedback_dpo import provenance, scorers, shapes
+from aifeedback_dpo.config import ScorerWeights, Weights
+from aifeedback_dpo.errors import DataError, ModelMissing, UserError
+from aifeedback_dpo.scorers import aesthetic, open_clip_towers, towers
+from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.shapes import grammar, oracle
 from aifeedback_dpo.shapes.build import vocabulary
 from aifeedback_dpo.shapes.renderer import render
+from aifeedback_dpo.weights import Located, LocatedFile
+from tests.parity.references import (
+    CASES,
+    LONG,
+    PROMPTS,
+    Case,
+    half_cosines,
+    open_clip_settings,
+    pictures,
+    published_head,
+    transformers_images,
+    transformers_texts,
+    write_clip,
+    write_hps,
+    write_open_clip,
+)
 
-pytestmark = pytest.mark.slow
-
-PROMPTS = ["a red circle", "two green crosses", "a blue square above a cyan triangle", "a zebra " * 30]
+LAION = Path(__file__).parents[3] / "shared" / "data" / "laion"
+ON_CLIP = [name for name in CASES if not name.startswith("aesthetic")]
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    drawn = [render(grammar.scenes()[prompt], np.random.default_rng(at)) for at, prompt in enumerate(PROMPTS[:3])]
-    return [*drawn, drawn[0].resize((90, 60))]
+def case(tmp_path_factory) -> Callable[[str], Case]:
+    """A case by name, made once."""
+    made: dict[str, Case] = {}
+
+    def get(name: str) -> Case:
+        if name not in made:
+            made[name] = CASES[name](tmp_path_factory.mktemp("models"))
+        return made[name]
+
+    return get
 
 
-def reference(folder: str, pictures, prompts):
-    """Cosine and temperature, one picture at a time, with nothing of ours."""
-    model = CLIPModel.from_pretrained(shapes.weights(folder), dtype=torch.float32).eval()
-    processor = CLIPImageProcessor.from_pretrained(shapes.weights(folder))
-    tokenizer = CLIPTokenizerFast.from_pretrained(shapes.weights(folder))
-    cosines, embeddings = [], []
-    for picture, prompt in zip(pictures, prompts, strict=True):
-        pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
-        tokens = tokenizer(prompt, truncation=True, return_tensors="pt")
-        with torch.no_grad():
-            image = model.get_image_features(pixels).pooler_output[0].double()
-            text = model.get_text_features(**tokens).pooler_output[0].double()
-        embeddings.append(image / image.norm())
-        cosines.append(float(image @ text / image.norm() / text.norm()))
-    return np.array(cosines), model.logit_scale.exp().item(), torch.stack(embeddings)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A tiny CLIP in transformers' format. Tests copy it before they change anything."""
+    return write_clip(tmp_path_factory.mktemp("models") / "clip")
 
 
-def test_clip_is_the_cosine(pictures):
-    cosines, _, _ = reference("clip", pictures, PROMPTS)
-    assert scorers.load("clip", Weights(id="shapes")).score(pictures, PROMPTS) == pytest.approx(cosines, abs=1e-5)
+def forget(scorer: Any) -> None:
+    """Makes it read each prompt anew, in the company it has now."""
+    scorer.towers._read.clear()
 
 
-def test_pickscore_is_the_cosine_times_its_temperature(pictures):
-    cosines, temperature, _ = reference("pickscore", pictures, PROMPTS)
-    scored = scorers.load("pickscore", Weights(id="shapes")).score(pictures, PROMPTS)
-    assert scored / temperature == pytest.approx(cosines, abs=1e-5)
+@pytest.mark.parametrize("name", CASES)
+def test_a_scorer_gives_the_numbers_of_its_reference(case, name):
+    assert case(name).difference(pictures(5), PROMPTS) <= 1e-5
+    forget(case(name).scorer)
+    assert case(name).difference(pictures(6)[5:], PROMPTS[:1]) <= 1e-5
 
 
-def test_the_aesthetic_score_is_one_affine_map_of_the_normalised_embedding(pictures):
-    _, _, embeddings = reference("clip", pictures, PROMPTS)
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_scores_as_one_by_one(case, name):
+    scorer, unit = case(name).scorer, case(name).unit
+    forget(scorer)
+    together = scorer.score(pictures(5), PROMPTS)
+    forget(scorer)
+    alone = [scorer.score([image], [prompt])[0] for image, prompt in zip(pictures(5), PROMPTS, strict=True)]
+    assert together / unit == pytest.approx(np.array(alone) / unit, abs=1e-6)
+    assert together.dtype == np.float32
+    assert scorer.score([], []).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ON_CLIP)
+def test_a_long_prompt_is_cut_with_its_end_token_kept_and_is_named(case, name):
+    """Cut without it, all long prompts would be read at the same place, or have the same vector."""
+    scorer, image = case(name).scorer, pictures(1)[0]
+    prompts = [f"a blue whale, {LONG}", f"an old red tractor, {LONG}"]
+    one, other = scorer.score([image, image], prompts)
+    assert abs(one - other) > 1e-3
+    scorer.score([image], ["a short one"])
+    assert {*prompts} <= scorer.truncated
+    assert "a short one" not in scorer.truncated
+
+
+def test_a_prompt_that_just_fits_is_not_cut(case):
+    for name in ("clip, QuickGELU", "clip, open_clip"):
+        scorer, image = case(name).scorer, pictures(1)[0]
+        fits, cut = " ".join(["cat"] * 75), " ".join(["cat"] * 76)  # 77 tokens with the first and the last
+        scorer.score([image, image], [fits, cut])
+        assert {fits, cut} & scorer.truncated == {cut}
+
+
+def test_bfloat16_towers_do_not_make_cosines_tie(folder):
+    scorer = scorers.load("clip", ScorerWeights(id=str(folder), dtype="bfloat16"))
+    scored = scorer.score(pictures(64), ["a red circle"] * 64)
+    assert len(set(scored.tolist())) == 64
+    assert len(set(torch.from_numpy(scored).bfloat16().tolist())) < 64
+    exact = scorers.load("clip", ScorerWeights(id=str(folder))).score(pictures(64), ["a red circle"] * 64)
+    assert scored == pytest.approx(exact, abs=0.05)
+
+
+def test_scorers_on_the_same_weights_share_one_tower_that_runs_once_a_batch_and_reads_a_prompt_once(folder, tmp_path):
+    torch.save(published_head("v2").state_dict(), tmp_path / "v2.pth")
+    clip = scorers.load("clip", ScorerWeights(id=str(folder)))
+    rating = scorers.load("aesthetic", ScorerWeights(id=str(tmp_path / "v2.pth"), base=Weights(id=str(folder))))
+    assert rating.towers is clip.towers
+    model, passes = clip.towers.network.module, {"image": 0, "text": 0}
+
+    def counting(tower: str) -> Callable[..., None]:
+        return lambda *_: passes.update({tower: passes[tower] + 1})
+
+    hooks = [
+        model.vision_model.register_forward_hook(counting("image")),
+        model.text_model.register_forward_hook(counting("text")),
+    ]
+    texts = ["a prompt that nobody has read", "another one", "another one"]
+    batch = Pictures.of(pictures(3))
+    clip.score(batch, texts)
+    rating.score(batch, texts)
+    assert passes == {"image": 1, "text": 1}
+    clip.score(pictures(3), texts)
+    assert passes == {"image": 2, "text": 1}
+    for hook in hooks:
+        hook.remove()
+
+
+def test_towers_are_let_go_when_nobody_holds_them(tmp_path):
+    weights = Weights(id=str(write_clip(tmp_path / "clip", seed=9)))
+    held = towers.load(weights, "clip")
+    assert towers.load(weights, "clip") is held
+    assert towers.load(weights.model_copy(update={"dtype": "bfloat16"}), "clip") is not held
+    known = len(towers._SHARED)
+    del held
+    gc.collect()
+    assert len(towers._SHARED) < known
+
+
+def test_prompts_are_kept_up_to_a_bound_and_the_oldest_go_first(folder, monkeypatch):
+    monkeypatch.setattr(towers, "PROMPTS_KEPT", 2)
+    loaded = towers.load(Weights(id=str(folder)), "clip")
+    rows = loaded.embed_prompts(["one", "two", "three"])
+    assert list(loaded._read) == ["two", "three"]
+    assert loaded.embed_prompts(["two", "one"]) == pytest.approx(rows[[1, 0]], abs=1e-6)
+    assert list(loaded._read) == ["two", "one"]
+
+
+def test_a_recipe_tells_weights_dtype_and_preprocessing_apart_and_nothing_else(folder, tmp_path):
+    def recipe(at: Path, **how: str) -> str:
+        return scorers.load("clip", ScorerWeights(id=str(at), **how)).recipe
+
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+    assert recipe(moved) == recipe(folder)
+    assert recipe(folder, dtype="bfloat16") != recipe(folder)
+    said = json.loads((moved / "preprocessor_config.json").read_text())
+    smooth = Path(shutil.copytree(folder, tmp_path / "bilinear"))
+    (smooth / "preprocessor_config.json").write_text(json.dumps({**said, "resample": 2}))
+    assert recipe(smooth) != recipe(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "logit_scale": tensors["logit_scale"] + 1}, moved / "model.safetensors")
+    provenance.fingerprint.cache_clear()
+    assert recipe(moved) != recipe(folder)
+    checkpoint = str(write_hps(tmp_path / "hps"))
+    today, legacy = (scorers.load(name, ScorerWeights(id=checkpoint)).recipe for name in ("hpsv2.1", "hpsv2.1-legacy"))
+    assert today != legacy
+
+
+def test_two_files_of_one_commit_are_two_models(tmp_path):
+    old, new = (LocatedFile(tmp_path / name, "xswu/HPSv2", "c" * 40) for name in ("HPS_v2.pt", "HPS_v2.1.pt"))
+    identities = {open_clip_towers.architecture_beside(file, "ViT-H-14").identity for file in (old, new)}
+    assert len(identities) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"),
+    [("pickscore", 1.0), ("clip", None), ("clip-h", None), ("hpsv2", 100.0), ("hpsv2.1-legacy", 100.0)],
+)
+def test_a_preference_is_defined_only_where_a_model_was_trained_on_preferences(name, slope):
+    module, _, attribute = CATALOGUE[name].code.partition(":")
+    code = getattr(__import__(module, fromlist=[attribute]), attribute)
+    assert code.preference.slope == slope
+
+
+@pytest.mark.parametrize("name", ["pickscore", "clip", "clip-h", "aesthetic", "hpsv2", "hpsv2.1-legacy"])
+def test_without_its_weights_a_published_scorer_says_what_to_fetch_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelMissing, match="hf download") as found:
+        scorers.load(name, CATALOGUE[name].weights)
+    assert "\n" not in str(found.value)
+
+
+# --- formats
+
+
+def test_a_step_of_preprocessing_that_is_not_known_is_an_error_and_not_left_out(folder, tmp_path):
+    at = Path(shutil.copytree(folder, tmp_path / "clip"))
+    said = json.loads((at / "preprocessor_config.json").read_text())
+    for key, value in (
+        ("crop_size", 28),
+        ("size", {"longest_edge": 32}),
+        ("do_center_crop", False),
+        ("do_rescale", False),
+    ):
+        (at / "preprocessor_config.json").write_text(json.dumps({**said, key: value}))
+        with pytest.raises(UserError, match=r"crop|do_rescale"):
+            towers.load(Weights(id=str(at)), "clip")
+
+
+def test_preprocessing_that_is_not_said_is_that_of_openais_clip(folder, tmp_path):
+    at = Path(shutil.copytree(folder, tmp_path / "clip"))
+    (at / "preprocessor_config.json").unlink()
+    without, with_it = (scorers.load("clip", ScorerWeights(id=str(path))) for path in (at, folder))
+    assert without.towers.network.recipe == with_it.towers.network.recipe
+
+
+def test_a_kind_of_model_that_is_not_known_is_an_error_that_names_those_that_are(folder, tmp_path):
+    at = Path(shutil.copytree(folder, tmp_path / "blip"))
+    (at / "config.json").write_text(json.dumps({"model_type": "blip"}))
+    with pytest.raises(UserError, match=r"'blip'.*clip; siglip"):
+        towers.load(Weights(id=str(at)), "clip")
+
+
+def test_a_tensor_that_is_not_there_is_never_made_up(folder, tmp_path):
+    at = Path(shutil.copytree(folder, tmp_path / "clip"))
+    tensors = load_file(at / "model.safetensors")
+    save_file(
+        {name: row for name, row in tensors.items() if name != "visual_projection.weight"}, at / "model.safetensors"
+    )
+    with pytest.raises(ModelMissing, match=r"no tensor visual_projection\.weight"):
+        towers.load(Weights(id=str(at)), "clip")
+    checkpoint = write_hps(tmp_path / "hps")
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["state_dict"]["visual.proj"]
+    torch.save(saved, checkpoint)
+    with pytest.raises(ModelMissing, match=r"visual\.proj"):
+        scorers.load("hpsv2.1", ScorerWeights(id=str(checkpoint)))
+
+
+class Malice:
+    """Unpickled, it would run a command."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("ran",)
+
+
+def test_a_pickle_never_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.pt").write_bytes(pickle.dumps({"state_dict": Malice()}, protocol=2))
+    torch.save({"state_dict": Malice()}, tmp_path / "worse.pt")
+    for file in ("bad.pt", "worse.pt"):
+        with pytest.raises(ModelMissing) as found:
+            scorers.load("hpsv2.1", ScorerWeights(id=file))
+        assert "\n" not in str(found.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_hps_asks_for_the_version_where_a_folder_has_several():
+    with pytest.raises(UserError, match=r"HPS_v2\.1_compressed"):
+        scorers.load("hpsv2.1", ScorerWeights(id="xswu/HPSv2"))
+
+
+@pytest.fixture
+def tiny_in_open_clip(tmp_path, monkeypatch) -> str:
+    """An architecture and a tag of it in open_clip's tables, and its weights in the hub's cache."""
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(open_clip_settings(quick_gelu=True)))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    tags = {"ours": {**open_clip.get_pretrained_cfg("ViT-L-14", "openai"), "hf_hub": "team/tiny/"}}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-clip", tags)
+    snapshot = tmp_path / "cache" / "models--team--tiny" / "snapshots" / ("c" * 40)
+    write_open_clip(snapshot, quick_gelu=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("c" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return "open_clip:tiny-clip/ours"
+
+
+def test_a_name_of_open_clip_is_its_architecture_and_the_weights_of_its_table(tiny_in_open_clip, tmp_path):
+    at = write_open_clip(tmp_path / "same", quick_gelu=True)
+    expected = scorers.load("clip", ScorerWeights(id=str(at))).score(pictures(5), PROMPTS)
+    file = ScorerWeights(id="open_clip:tiny-clip", file=str(at / "open_clip_model.safetensors"))
+    for weights in (ScorerWeights(id=tiny_in_open_clip), file):
+        assert scorers.load("clip", weights).score(pictures(5), PROMPTS) == pytest.approx(expected, abs=1e-6)
+
+
+def test_weights_of_quickgelu_never_run_with_gelu(tmp_path):
+    with pytest.raises(UserError, match="write open_clip:ViT-L-14-quickgelu/openai"):
+        towers.load(Weights(id="open_clip:ViT-L-14/openai"), "clip")
+    at = write_open_clip(tmp_path / "clip")
+    with pytest.raises(UserError, match="QuickGELU"):
+        open_clip_towers.folder(Located(at, "timm/vit_large_patch14_clip_224.openai", "r"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("open_clip:ViT-Z-14/openai", "no architecture"),
+        ("open_clip:ViT-H-14/openai", "Known: .*laion2b_s32b_b79k"),
+        ("open_clip:ViT-H-14", "names no weights"),
+        ("open_clip:ViT-B-16-SigLIP/webli", "tokenizer of timm/ViT-B-16-SigLIP"),
+    ],
+)
+def test_a_name_that_open_clip_does_not_have_is_an_error_with_the_next_step(name, says):
+    with pytest.raises(UserError, match=says):
+        towers.load(Weights(id=name), "clip")
+
+
+# --- aesthetic heads
+
+
+@pytest.mark.skipif(not LAION.is_dir(), reason="LAION's published head is not on this machine")
+def test_laions_published_head_gives_its_published_numbers():
+    file = LAION / "sac+logos+ava1-l14-linearMSE.pth"
+    vectors = torch.from_numpy(np.stack([np.load(LAION / f"vit_l_14_embeddings/rating{at}.npy") for at in range(10)]))
+    layers = aesthetic.read_head(LocatedFile(file, str(file), "r"))
+    rated = aesthetic.rate(layers, vectors.float().reshape(10, 768))
+    assert rated.tolist() == pytest.approx(
+        [1.6555, 2.3593, 3.0698, 3.6725, 4.2380, 4.7010, 5.0731, 5.3654, 5.5767, 5.7468], abs=1e-4
+    )
+
+
+def test_a_published_head_that_has_changed_is_an_error(tmp_path):
+    file = tmp_path / "sac+logos+ava1-l14-linearMSE.pth"
+    torch.save(published_head("v2", 768).state_dict(), file)
+    with pytest.raises(DataError, match="21dd590f3ccd"):
+        aesthetic.read_head(LocatedFile(file, str(file), "r"))
+
+
+def test_a_head_for_another_clip_is_an_error_with_both_widths(folder, tmp_path):
+    torch.save(published_head("v1", 24).state_dict(), tmp_path / "v1.pth")
+    with pytest.raises(UserError, match=r"24 numbers.*16"):
+        scorers.load("aesthetic", ScorerWeights(id=str(tmp_path / "v1.pth"), base=Weights(id=str(folder))))
+
+
+def test_a_file_that_is_no_head_is_an_error(tmp_path):
+    torch.save({"layers.0.weight": torch.ones(1, 16), "layers.0.bias": torch.ones(1)}, tmp_path / "odd.pth")
+    with pytest.raises(ModelMissing, match="no aesthetic head"):
+        aesthetic.read_head(LocatedFile(tmp_path / "odd.pth", "odd", "r"))
+
+
+# --- the embedded world
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Image.Image]:
+    rendered = [render(grammar.scenes()[prompt], np.random.default_rng(at)) for at, prompt in enumerate(SHAPES[:3])]
+    return [*rendered, rendered[0].resize((90, 60)), rendered[1].resize((51, 133))]
+
+
+SHAPES = ["a red circle", "two green crosses", "a blue square above a cyan triangle", "a zebra " * 30, "a red circle"]
+
+
+@pytest.mark.parametrize("name", ["clip", "pickscore"])
+def test_the_embedded_scorers_are_what_plain_transformers_makes_of_their_folders(drawn, name):
+    folder = shapes.weights(name)
+    cosines = half_cosines(transformers_images(folder, drawn), transformers_texts(folder, SHAPES))
+    scorer = scorers.load(name, ScorerWeights(id="shapes"))
+    scale = scorer.towers.logit_scale if name == "pickscore" else 1.0
+    assert scorer.score(drawn, SHAPES) / scale == pytest.approx(cosines, abs=1e-5)
+
+
+def test_the_embedded_aesthetic_head_is_one_affine_map_of_the_normalised_embedding(drawn):
+    embeddings = transformers_images(shapes.weights("clip"), drawn)
     head = load_file(shapes.weights("aesthetic") / "head.safetensors")
-    expected = embeddings @ head["weight"][0].double() + head["bias"].double()
-    scored = scorers.load("aesthetic", Weights(id="shapes")).score(pictures, PROMPTS)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    expected = unit @ head["weight"][0].double() + head["bias"].double()
+    scored = scorers.load("aesthetic", ScorerWeights(id="shapes")).score(drawn, SHAPES)
     assert scored == pytest.approx(expected.numpy(), abs=1e-4)
 
 
-def test_random_scores_are_the_same_for_the_same_picture_and_differ_otherwise(pictures):
-    toss = scorers.load("random", Weights(id="none"))
-    scored = toss.score(pictures, PROMPTS)
-    assert scored.tolist() == toss.score(pictures[:], PROMPTS).tolist()
+def test_the_embedded_scores_are_what_they_were():
+    """Pictures of the model's own size need no resizing, so no change of preprocessing can move them."""
+    prompts = grammar.prompts("eval", 3)
+    seen = [render(grammar.scenes()[prompt], np.random.default_rng(at)) for at, prompt in enumerate(prompts)]
+    for name, expected in WERE.items():
+        assert scorers.load(name, ScorerWeights(id="shapes")).score(seen, prompts) == pytest.approx(expected, abs=2e-5)
+
+
+WERE = {
+    "clip": [0.8974464, 0.89426506, 0.9734117],
+    "pickscore": [10.454297, 10.056086, 11.641824],
+    "aesthetic": [5.1235647, 6.203274, 7.3039403],
+}
+
+
+def test_random_scores_are_the_same_for_the_same_picture_and_differ_otherwise(drawn):
+    toss = scorers.load("random", ScorerWeights(id="none"))
+    scored = toss.score(drawn, SHAPES)
+    assert scored.tolist() == toss.score(drawn[:], SHAPES).tolist()
     assert len(set(scored.tolist())) == len(scored)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_keeps_what_the_oracle_reads():
     pipeline = StableDiffusionPipeline.from_pretrained(shapes.weights("pipeline"), safety_checker=None)
     prompts = grammar.prompts("eval", 100)

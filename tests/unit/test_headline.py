@@ -22,6 +22,7 @@ def row(policy, against, low, high, seeds=(0.6,)):
 def result(*rows, accuracy=0.7):
     return {
         "judges": ["human", "pickscore"],
+        "labellers": ["human", "pickscore"],
         "simulated": ["human"],
         "metrics": [{"name": "utility", "about": "what they want", "truth": True}],
         "duels": list(rows),
@@ -75,3 +76,14 @@ def test_one_training_seed_is_no_claim_about_labels():
     said = headline.sentences(result(*many, row("pickscore", "base", 0.55, 0.7, (0.6, 0.7))))
     assert any(text.startswith("Trained on pickscore labels: better than the base") for text in said)
     assert not any("raise train.seeds" in text for text in said)
+
+
+def test_no_scorer_with_a_hand_in_the_labels_decides():
+    """Nor does a member of the consensus: the first scorer beside them does."""
+    told = result() | {
+        "judges": ["consensus", "clip"],
+        "labellers": ["clip", "consensus", "hpsv2", "pickscore"],
+        "metrics": [{"name": name, "truth": False} for name in ("pickscore", "clip", "aesthetic")],
+    }
+    assert headline.primary(told) == "aesthetic"
+    assert headline.primary(told | {"labellers": ["clip"]}) == "pickscore"

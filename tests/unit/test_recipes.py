@@ -1,0 +1,118 @@
+"""The recipes that ship: valid, honest about where they come from, and planned on a machine that has nothing of them."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from aifeedback_dpo import config
+from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN
+from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from tests.conftest import ddpo
+
+SHIPPED = config.names()
+REAL = [name for name in SHIPPED if not name.startswith("shapes")]
+PAPERS = ["paper-sd15-ai-feedback", "paper-sdxl", "syn-pic"]
+
+
+def comments(name: str) -> str:
+    return "\n".join(line for line in config.source(name).splitlines() if line.startswith("#"))
+
+
+def commands(name: str) -> list[list[str]]:
+    return [shlex.split(line[2:]) for line in comments(name).splitlines() if line.startswith("# ddpo")]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_bears_the_name_of_its_file_and_says_what_it_is_about(name):
+    recipe = config.load(name)
+    assert recipe.name == name
+    assert recipe.about not in [config.load(other).about for other in SHIPPED if other != name]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_recipe_opens_with_the_four_commands_and_they_name_what_it_has(name):
+    recipe = config.load(name)
+    generate, label, train, compare = commands(name)
+    assert generate == ["ddpo", "generate", "--recipe", name]
+    assert [command[1] for command in (label, train, compare)] == ["label", "train", "compare"]
+    for command in (label, train, compare):
+        assert command[command.index("--run") + 1] == f"runs/{name}"
+    asked = {label[at + 1] for at, word in enumerate(label) if word == "-s"}
+    assert asked <= {*recipe.label.scorers, CONSENSUS}
+    trained = {recipe.judge(judge) for judge in recipe.train.judges}
+    assert trained <= {*asked, CONTROL}
+    assert CONTROL in trained
+    assert HUMAN not in trained  # nobody has voted on these pictures
+    assert {recipe.judge(judge) for judge in (compare[2], compare[4])} <= trained
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_recipe_tells_its_hardware_as_computed_and_what_to_expect(name):
+    assert "Computed, not measured:" in comments(name)
+    assert "GB" in comments(name)
+    assert "To expect" in comments(name)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_recipe_after_a_paper_says_what_differs(name):
+    assert re.search(r"arXiv:\d{4}\.\d{5}", comments(name))
+    assert "What differs from the paper, and matters:" in comments(name)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_published_scorers_are_those_of_the_catalogue(name):
+    for scorer, weights in config.load(name).label.scorers.items():
+        published = CATALOGUE[scorer].weights
+        assert (weights.id, weights.file) == (published.id, published.file)
+        assert (weights.base and weights.base.id) == (published.base and published.base.id)
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if name not in PAPERS[:2]])
+def test_each_pair_is_met_once(name):
+    recipe = config.load(name)
+    every = recipe.generate.candidates * (recipe.generate.candidates - 1) // 2
+    pairs = recipe.prompts.train * min(recipe.generate.pairs, every)
+    assert 0.97 <= recipe.train.steps * recipe.train.batch_size / pairs <= 1
+
+
+def test_the_papers_settings_are_the_launchers():
+    """Batch 16 x 1 x 128; 1e-8 scaled by it; a quarter of 1,000 steps, and 200 of 2,000, to warm up."""
+    sd15, sdxl = (config.load(name).train for name in PAPERS[:2])
+    for train in (sd15, sdxl):
+        assert train.batch_size == 16 * 1 * 128
+        assert train.learning_rate == pytest.approx(1e-8 * train.batch_size)
+        assert (train.beta, train.schedule, train.method, train.caption_dropout) == (5000, "constant", "full", 0.2)
+    assert (sd15.steps, sd15.warmup, sd15.optimizer) == (1000, 250, "adamw")
+    assert (sdxl.steps, sdxl.warmup, sdxl.optimizer) == (2000, 200, "adafactor")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_dry_run_plans_a_recipe_without_network_or_weights(tmp_path, cache, name):
+    recipe = config.load(name)
+    shown = ddpo("generate", "--recipe", name, "--dry-run", "--json", run=tmp_path / "run")
+    assert shown.exit_code == 0, shown.output
+    plan = json.loads(shown.stdout)
+    images = recipe.prompts.train * recipe.generate.candidates
+    assert (plan["images"], plan["images_done"], plan["revisions"]) == (images, 0, {})
+    assert plan["disk_mb"] == pytest.approx(images * recipe.generate.width * recipe.generate.height * 1.2e-6, abs=0.1)
+    assert "hf download" in plan["missing"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_is_printed_to_be_copied_and_what_is_printed_loads(tmp_path):
+    from typer.testing import CliRunner
+
+    from aifeedback_dpo.cli.app import app
+
+    listed = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)
+    assert list(listed) == SHIPPED
+    assert listed["sd15"]["commands"][0] == "ddpo generate --recipe sd15"
+    assert listed["syn-pic"]["model"] == "stabilityai/stable-diffusion-xl-base-1.0"
+    lines = CliRunner().invoke(app, ["recipes"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == SHIPPED
+    (tmp_path / "mine.yaml").write_text(CliRunner().invoke(app, ["recipes", "sdxl-lora"]).stdout)
+    assert config.load(tmp_path / "mine.yaml") == config.load("sdxl-lora")
+    unknown = CliRunner().invoke(app, ["recipes", "sd16"])
+    assert (unknown.exit_code, unknown.stderr.startswith("ddpo: no recipe 'sd16'; did you mean 'sd15'?")) == (2, True)
