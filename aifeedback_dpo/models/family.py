@@ -12,6 +12,18 @@ from aifeedback_dpo.models.schedules import Schedule
 Rows = dict[str, Tensor]
 """Named tensors that share their first axis: a row each for a prompt, or for a picture."""
 
+JOINT_ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+"""The attention projections of a transformer over pictures and text together (Esser et al. 2024), of both streams."""
+
 
 class Family(Protocol):
     """One architecture of text-to-image models, as diffusers builds it."""
@@ -51,3 +63,8 @@ class Family(Protocol):
 
     def arguments(self, prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
         """The pipeline's arguments for these prompts; `negative` has as many rows."""
+
+
+def guided(prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
+    """The arguments of a pipeline with classifier-free guidance: each tensor, and its `negative_` twin."""
+    return {**prompts, **{f"negative_{name}": rows for name, rows in negative.items()}, "guidance_scale": guidance}

@@ -9,22 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.models.family import JOINT_ATTENTION, Rows
 from aifeedback_dpo.models.schedules import Flow, Schedule
 
 PIPELINE = FluxPipeline
 DENOISER = "transformer"
 TEXT = ("text_encoder", "text_encoder_2")
-LORA = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-)
+LORA = JOINT_ATTENTION
 NOT_LOADED = {"feature_extractor": None, "image_encoder": None}
 
 PATCH = 2

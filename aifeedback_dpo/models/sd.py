@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.models.family import Rows, guided
 from aifeedback_dpo.models.schedules import Schedule, Steps
 
 PIPELINE = StableDiffusionPipeline
@@ -45,9 +45,4 @@ def predict(
     return predicted
 
 
-def arguments(prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
-    return {
-        "prompt_embeds": prompts["prompt_embeds"],
-        "negative_prompt_embeds": negative["prompt_embeds"],
-        "guidance_scale": guidance,
-    }
+arguments = guided

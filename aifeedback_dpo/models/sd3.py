@@ -8,22 +8,13 @@ from diffusers import StableDiffusion3Pipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.models.family import JOINT_ATTENTION, Rows, guided
 from aifeedback_dpo.models.schedules import Flow, Schedule
 
 PIPELINE = StableDiffusion3Pipeline
 DENOISER = "transformer"
 TEXT = ("text_encoder", "text_encoder_2", "text_encoder_3")
-LORA = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-)
+LORA = JOINT_ATTENTION
 NOT_LOADED = {"feature_extractor": None, "image_encoder": None}
 
 STEPS = 1000  # the transformer is told the noise level times this
@@ -56,10 +47,4 @@ def predict(
     return predicted
 
 
-def arguments(prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
-    return {
-        **prompts,
-        "negative_prompt_embeds": negative["prompt_embeds"],
-        "negative_pooled_prompt_embeds": negative["pooled_prompt_embeds"],
-        "guidance_scale": guidance,
-    }
+arguments = guided

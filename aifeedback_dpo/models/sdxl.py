@@ -8,7 +8,7 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.models.family import Rows, guided
 from aifeedback_dpo.models.schedules import Schedule, Steps
 
 PIPELINE = StableDiffusionXLPipeline
@@ -44,16 +44,12 @@ def encode_negative(pipeline: Any, prompt: str, device: torch.device) -> Rows:
 def predict(
     denoiser: Any, noisy: Float[Tensor, "b c h w"], times: Tensor, conditions: Rows, *, guidance: float
 ) -> Float[Tensor, "b c h w"]:
-    pooled = conditions["pooled_prompt_embeds"]
-    told = {"text_embeds": pooled, "time_ids": conditions["sizes"].to(pooled.dtype)}
+    told = {
+        "text_embeds": conditions["pooled_prompt_embeds"],
+        "time_ids": conditions["sizes"].float(),  # half precision would round a size of 1333 to 1336
+    }
     predicted: Tensor = denoiser(noisy, times, conditions["prompt_embeds"], added_cond_kwargs=told).sample
     return predicted
 
 
-def arguments(prompts: Rows, negative: Rows, *, guidance: float) -> dict[str, Any]:
-    return {
-        **prompts,
-        "negative_prompt_embeds": negative["prompt_embeds"],
-        "negative_pooled_prompt_embeds": negative["pooled_prompt_embeds"],
-        "guidance_scale": guidance,
-    }
+arguments = guided

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from aifeedback_dpo import config, shapes
 from aifeedback_dpo.dpo import step
-from aifeedback_dpo.models import sd
+from aifeedback_dpo.models import diffuser
 from aifeedback_dpo.store import Run
 from tests.conftest import TINY, ddpo, ddpo_process
 
@@ -40,7 +40,7 @@ def test_every_stage_is_in_the_manifest_with_versions_and_revisions(finished):
     assert set(made_by) >= {"generate", "label/pickscore", "label/human", "train/human/seed-0", "compare"}
     assert all(entry["status"] == "done" for entry in made_by.values())
     assert made_by["generate"]["versions"]["torch"]
-    assert len(made_by["generate"]["revision"]) == 32
+    assert {name: len(revision) for name, revision in made_by["generate"]["models"].items()} == {"shapes": 32}
 
 
 def test_running_a_finished_stage_again_changes_nothing(copied):
@@ -124,8 +124,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_training_leaves_the_base_model_as_it_was(copied, monkeypatch, method):
     loaded = []
-    real = sd.load
-    monkeypatch.setattr(sd, "load", lambda weights: loaded.append(real(weights)) or loaded[-1])
+    real = diffuser.load
+    monkeypatch.setattr(diffuser, "load", lambda weights: loaded.append(real(weights)) or loaded[-1])
     retrain(copied, f"train.method={method}")
     plain = StableDiffusionPipeline.from_pretrained(shapes.weights("pipeline"), dtype=torch.float32)
     after = loaded[-1].pipeline.unet.state_dict()

@@ -39,7 +39,7 @@ def test_a_recipe_opens_with_the_four_commands_and_they_name_what_it_has(name):
     assert [command[1] for command in (label, train, compare)] == ["label", "train", "compare"]
     for command in (label, train, compare):
         assert command[command.index("--run") + 1] == f"runs/{name}"
-    asked = {label[at + 1] for at, word in enumerate(label) if word == "-s"}
+    asked = {label[at + 1] for at, word in enumerate(label) if word in ("-s", "--judge")}
     assert asked <= {*recipe.label.scorers, CONSENSUS}
     trained = {recipe.judge(judge) for judge in recipe.train.judges}
     assert trained <= {*asked, CONTROL}
