@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from yaml import YAMLError
 
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN
+from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Count = Annotated[int, Field(gt=0)]
@@ -217,6 +217,15 @@ class Recipe(Settings):
     compare: Compare = Compare()
 
     @model_validator(mode="after")
+    def _nobody_poses_as_another(self) -> "Recipe":
+        if taken := [name for name in self.label.scorers if name in (HUMAN, CONSENSUS, BASE, "ai")]:
+            raise ValueError(f"label.scorers.{taken[0]}: that name is no scorer's; take another one")
+        control = self.label.scorers.get(CONTROL)
+        if control and control.uses not in (None, CONTROL):
+            raise ValueError(f"label.scorers.{CONTROL} is the control, and {control.uses} is none; take another name")
+        return self
+
+    @model_validator(mode="after")
     def _ai_is_a_scorer(self) -> "Recipe":
         if self.label.ai not in (*self.label.scorers, CONSENSUS):
             raise ValueError(
@@ -363,7 +372,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield str(problem["ctx"]["error"])
         else:
             given = problem["input"]
-            yield f"'{path}' is {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            hint = f"; write a list, as in {path}=[{given}]" if problem["type"] == "tuple_type" else ""
+            yield f"'{path}' is {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
 
 
 def _fields(path: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from aifeedback_dpo import engine, models, prompts
 from aifeedback_dpo.config import Drawer, Model, Recipe
-from aifeedback_dpo.errors import ModelMissing
+from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.models import sampling
 from aifeedback_dpo.records import pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
@@ -61,6 +61,7 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
     if prompts.at_hand(run) is None:
         progress.note(f"Reading prompts of {run.recipe.prompts.source}")
     shots = shots_of(run)
+    _check_raters(run)
     facts = {
         "models": {source.identity.name: source.identity.revision for source in sources},
         "seed": run.recipe.seed,
@@ -80,6 +81,18 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
     _commit_pairs(run, shots)
     run.record("generate", "done", **facts)
     return plan(run)
+
+
+def _check_raters(run: Run) -> None:
+    """Raises UserError, before anything is drawn, for prompts that the recipe's simulated raters cannot judge."""
+    if run.recipe.label.raters != "simulated":
+        return
+    from aifeedback_dpo.shapes import grammar
+
+    if strange := [text for text in prompts.read(run).train if grammar.parse(text) is None]:
+        raise UserError(
+            f"label.raters=simulated judge the shapes grammar only, and {strange[0]!r} is not of it; take label.raters=null"
+        )
 
 
 def sources_of(run: Run) -> list[sampling.Source]:

@@ -22,9 +22,9 @@ class Asked:
 def asked(recipe: Recipe, names: Sequence[str], judges: Sequence[str]) -> tuple[Recipe, Asked]:
     """The judges that `--scorer` and `--judge` mean, the random control included, and the recipe that has them all.
 
-    Without either it is the recipe's `ai`. A scorer that the recipe does not list joins it with its published weights, one's
-    own (`module:Class`) under its short name; the members of a consensus are written down. Raises UserError for a judge
-    nobody knows, and for a consensus of fewer than two or of others than the recipe's.
+    Without either they are those of `train.judges`. A scorer that the recipe does not list joins it with its published
+    weights, one's own (`module:Class`) under its short name; the members of a consensus are written down. Raises UserError
+    for a judge nobody knows, and for a consensus of fewer than two or of others than the recipe's.
     """
     for name in judges:
         if name != CONSENSUS and not (name == "ai" and recipe.label.ai == CONSENSUS):
@@ -32,17 +32,18 @@ def asked(recipe: Recipe, names: Sequence[str], judges: Sequence[str]) -> tuple[
     for name, weights in recipe.label.scorers.items():
         scorers.check(weights.uses or name)
     chosen: list[str] = []
-    for name in names or ([] if judges else ["ai"]):
+    for name in names or ([] if judges else _trained_on(recipe)):
         if name != "ai" or recipe.label.ai != CONSENSUS:
             recipe, short = _joined(recipe, recipe.label.ai if name == "ai" else name)
             chosen.append(short)
     members: tuple[str, ...] = ()
     if judges or _meant(recipe.label, names, chosen):
         members = _members(recipe.label, chosen)
-        if judges and (others := [name for name in chosen if name not in (*members, CONTROL)]):
+        asked_for = {name for name in chosen if name != CONTROL}
+        if judges and asked_for and asked_for != {*members} - {HUMAN}:
             raise UserError(
-                f"the consensus of this run is of {', '.join(members)} (label.consensus.of), and {others[0]} is asked for "
-                "with it; leave one out, or choose another --run"
+                f"the consensus of this run is of {', '.join(members)}, and it is asked for with "
+                f"{', '.join(sorted(asked_for))}; name the same ones, or set label.consensus.of=[...]"
             )
         for name in members:
             recipe = recipe if name == HUMAN else _joined(recipe, name)[0]
@@ -51,6 +52,12 @@ def asked(recipe: Recipe, names: Sequence[str], judges: Sequence[str]) -> tuple[
     everyone = list(dict.fromkeys([*chosen, *(name for name in members if name != HUMAN), control]))
     pairwise = [name for name in everyone if scorers.is_pairwise(name, recipe.label.scorers[name])]
     return recipe, Asked(tuple(name for name in everyone if name not in pairwise), tuple(pairwise), members)
+
+
+def _trained_on(recipe: Recipe) -> list[str]:
+    """The scorers that `ddpo train` will want, and the recipe's `ai`."""
+    wanted = [recipe.judge(name) for name in ("ai", *recipe.train.judges)]
+    return [name for name in dict.fromkeys(wanted) if name not in (HUMAN, CONSENSUS, CONTROL)]
 
 
 def _joined(recipe: Recipe, name: str) -> tuple[Recipe, str]:

@@ -11,7 +11,7 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.judges import Asked
 from aifeedback_dpo.preferences import Column
 from aifeedback_dpo.records import CONSENSUS, HUMAN
-from aifeedback_dpo.scorers import PairJudge, Scorer, asking, scoring
+from aifeedback_dpo.scorers import PairJudge, Scorer, asking, presence, scoring
 from aifeedback_dpo.store import Run, decode_image
 
 Pairs = Sequence[Mapping[str, str]]  # rows of the table `pairs`
@@ -27,6 +27,7 @@ class Judged:
     ties: int
     missing: int
     rule: str
+    why_missing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequ
 
     All scorers are loaded before the first one is asked. Raises UserError for a judge nobody knows or a run without pairs.
     """
+    opened = run
     run, asked = joined(run, names, judge)
     pairs = run.rows("pairs")
     if not pairs:
@@ -88,8 +90,16 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequ
     run.need(prompts)
     _need_people(run, asked)
     loaded, judging = _load(run, asked, progress)
+    for name, scorer in (loaded | judging).items():  # who joins is in the recipe once it has scored
+        known = presence.revisions(name, _weights(run, name))
+        opened.record(f"label/{name}", "running", scorer=scorer.recipe, weights=known)
     judged: list[Judged] = []
-    unreadable = scoring.score(run, loaded, prompts, progress)
+    try:
+        unreadable = scoring.score(run, loaded, prompts, progress)
+    except UserError:
+        for name in loaded:
+            opened.record(f"label/{name}", "failed")
+        raise
     if run.recipe.label.raters == "simulated":  # before the scorers' preferences, which may be fitted on these
         voted, unseen = _vote(run, pairs, prompts, progress)
         judged.append(voted)
@@ -115,6 +125,7 @@ def _need_people(run: Run, asked: Asked) -> None:
 
 def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, Scorer], dict[str, PairJudge]]:
     """All of them, so that weights that are missing are told before anything is written."""
+    presence.demand({name: _weights(run, name) for name in (*asked.scorers, *asked.pairwise)})
     loaded: dict[str, Scorer] = {}
     judging: dict[str, PairJudge] = {}
     for name in (*asked.scorers, *asked.pairwise):
@@ -123,8 +134,6 @@ def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, 
             loaded[name] = scorers.load(name, _weights(run, name))
         else:
             judging[name] = scorers.load_judge(name, _weights(run, name))
-    for name, judge in (loaded | judging).items():
-        run.record(f"label/{name}", "running", scorer=judge.recipe, weights=_weights(run, name).id)
     return loaded, judging
 
 
@@ -163,7 +172,11 @@ def _consensus(run: Run, members: Sequence[str], pairs: Pairs) -> Judged:
     views = [_column(run, name, pairs) for name in members]
     p_a, margin = preferences.consensus(views, rule=rule, tie_band=tie_band)
     how = preferences.consensus_rule(members, rule=rule, tie_band=tie_band)
-    return _commit(run, CONSENSUS, pairs, p_a, margin, how, votes=len(members), members=list(members))
+    judged = _commit(run, CONSENSUS, pairs, p_a, margin, how, votes=len(members), members=list(members))
+    lacks = {name: int(np.isnan(view).sum()) for name, view in zip(members, views, strict=True)}
+    most = max(lacks, key=lambda name: lacks[name])
+    why = f"{most} has no preference for {lacks[most]} of the pairs" if lacks[most] else None
+    return replace(judged, why_missing=why)
 
 
 def _column(run: Run, judge: str, pairs: Pairs) -> Column:
@@ -215,7 +228,8 @@ def _commit(
     annotators: Sequence[str] = (),
     **facts: object,
 ) -> Judged:
-    """Writes a judge's preferences, without the missing ones, and notes who made them how."""
+    """Writes a judge's preferences, without the missing ones, and notes who made them how. Counts what was written."""
+    p_a = p_a.astype(np.float32).astype(np.float64)
     rows = [
         {
             "pair_id": pair["pair_id"],

@@ -60,6 +60,7 @@ SCORES = pa.schema(
         ("scorer", pa.string()),
         ("recipe", pa.string()),
         ("score", pa.float32()),
+        ("truncated", pa.bool_()),
     ]
 )
 

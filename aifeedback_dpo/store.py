@@ -43,7 +43,8 @@ REMADE_BY = {
 }
 SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
-CHOICES = ("about", "compare", "label.ai", "train.judges", "train.seeds")
+CHOICES = ("about", "compare", "label.ai", "label.tie_band", "label.consensus", "train.judges", "train.seeds")
+RULES = (".slope", ".margin")  # of a scorer: preferences follow from scores anew, and a policy knows its labels by hash
 PACING = (
     "model.offload",
     "generate.batch_size",
@@ -89,18 +90,16 @@ class Run:
         return {value for part in self.scan(table, [key], name) for value in part.column(key).to_pylist()}
 
     def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Encoded pictures by id, in stored order, a part at a time."""
-        ids = pa.array(sorted(wanted), pa.string())
-        seen: set[str] = set()
-        for path in self.parts("images"):
-            here = pc.is_in(_read_part(path, "images", ["image_id"]).column("image_id"), value_set=ids)
-            if not pc.any(here).as_py():
-                continue
-            part = _read_part(path, "images", ["image_id", "image"]).filter(here)
-            for row in part.to_pylist():
-                if row["image_id"] not in seen:
-                    seen.add(row["image_id"])
-                    yield row["image_id"], row["image"]["bytes"]
+        """Encoded pictures by id, in stored order, a part at a time. For slice after slice take an `album` once."""
+        return self.album().images(wanted)
+
+    def album(self) -> "Album":
+        """Where each picture lies that is committed now."""
+        paths, where = self.parts("images"), dict[str, int]()
+        for at, path in enumerate(paths):
+            for image_id in _read_part(path, "images", ["image_id"]).column("image_id").to_pylist():
+                where.setdefault(image_id, at)
+        return Album(paths, where)
 
     def need(self, images: Collection[str]) -> None:
         """Raises DataError unless all of these images are in the run."""
@@ -198,6 +197,28 @@ class Run:
         return saved_recipe(self.root)
 
 
+@dataclass(frozen=True)
+class Album:
+    """The parts that hold pictures, and in which of them each one lies, so that only those are opened."""
+
+    paths: Sequence[Path]
+    where: Mapping[str, int]
+
+    def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Encoded pictures by id, in stored order, a part at a time."""
+        by_part: dict[int, set[str]] = {}
+        for image_id in wanted:
+            if image_id in self.where:
+                by_part.setdefault(self.where[image_id], set()).add(image_id)
+        for at in sorted(by_part):
+            part = _read_part(self.paths[at], "images", ["image_id", "image"])
+            here = pc.is_in(part.column("image_id"), value_set=pa.array(sorted(by_part[at]), pa.string()))
+            for row in part.filter(here).to_pylist():
+                if row["image_id"] in by_part[at]:
+                    by_part[at].remove(row["image_id"])  # once, were it there twice
+                    yield row["image_id"], row["image"]["bytes"]
+
+
 def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = ()) -> Run:
     """The run of a folder (default `runs/<recipe>`), held to the recipe it was made by.
 
@@ -217,7 +238,7 @@ def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = (
     clash = {
         key: values
         for key, values in config.differences(saved, _as_far_as_made(run, saved)).items()
-        if key.startswith(used) and not key.startswith((*CHOICES, *PACING))
+        if key.startswith(used) and not key.startswith((*CHOICES, *PACING)) and not _is_rule(key)
     }
     if clash:
         listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
@@ -248,9 +269,11 @@ def _as_far_as_made(run: Run, saved: Recipe) -> Recipe:
     """The run's recipe, with the saved settings of those judges that have made nothing yet: they may still change."""
     wanted, known = run.recipe.label, saved.label
     made = [name for name in known.scorers if run.parts("scores", name) or run.parts("answers", name)]
-    scorers = {**known.scorers, **{name: wanted.scorers[name] for name in made}}
-    consensus = wanted.consensus if run.parts("preferences", records.CONSENSUS) else known.consensus
-    return _relabelled(run.recipe, scorers=scorers, consensus=consensus)
+    return _relabelled(run.recipe, scorers={**known.scorers, **{name: wanted.scorers[name] for name in made}})
+
+
+def _is_rule(key: str) -> bool:
+    return key.startswith("label.scorers.") and key.endswith(RULES)
 
 
 def _relabelled(recipe: Recipe, **changes: Any) -> Recipe:

@@ -27,6 +27,7 @@ def label(
     from aifeedback_dpo import label as stage
     from aifeedback_dpo.cli.progress import progress
     from aifeedback_dpo.errors import DataError
+    from aifeedback_dpo.records import CONSENSUS
 
     opened = options.open_run(run, recipe, overrides)
     if dry_run:
@@ -35,7 +36,8 @@ def label(
             options.emit({"run": str(opened.root), **asdict(plan)})
         else:
             for name, done in plan.scored.items():
-                typer.echo(f"{name}: {plan.images - done} of {plan.images} images to score")
+                kept = f"; {done} have a score, if its weights are as they were" if done else ""
+                typer.echo(f"{name}: {plan.images - done} of {plan.images} images to score{kept}")
             for name, done in plan.answered.items():
                 typer.echo(f"{name}: {plan.pairs - done} of {plan.pairs} pairs to ask about")
             typer.echo(f"{plan.pairs} pairs for the judges {', '.join(plan.judges)}")
@@ -46,6 +48,8 @@ def label(
     else:
         for judged in labels.judged:
             missing = f", {judged.missing} missing" if judged.missing else ""
+            missing += f" ({judged.why_missing})" if judged.why_missing else ""
+            missing += f"; {judged.rule}" if judged.judge == CONSENSUS else ""
             sides = f"{judged.prefers_a} prefer a, {judged.prefers_b} prefer b, {judged.ties} ties"
             typer.echo(f"{opened.recipe.title(judged.judge)}: {sides}{missing}")
     if labels.unreadable:

@@ -60,7 +60,7 @@ Scorers = Annotated[
         "--scorer",
         "-s",
         metavar="NAME",
-        help="A scorer of `ddpo scorers`, or your own as module:Class; repeat for several. \\[default: the recipe's ai]",
+        help="A scorer of `ddpo scorers`, or your own as module:Class; repeat for several. \\[default: those of train.judges]",
         autocompletion=_complete_scorer,
     ),
 ]
@@ -103,7 +103,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing it
                 raise
-            say = "out of GPU memory: lower generate.batch_size, label.batch_size or train.micro_batch_size, and run again"
+            say = (
+                "out of GPU memory: lower generate.batch_size, label.batch_size or train.micro_batch_size, or label with one "
+                "--scorer at a time, and run again"
+            )
             typer.echo(f"ddpo: {say}", err=True)
             raise typer.Exit(DdpoError.exit_code) from error
         except KeyboardInterrupt as error:

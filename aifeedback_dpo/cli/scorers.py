@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(invoke_without_command=True)
 
+COLUMNS = ("licence", "size", "range", "preference", "accuracy", "about")
 Name = Annotated[str, typer.Argument(metavar="SCORER", help="A scorer by name.")]
 
 
@@ -34,11 +35,10 @@ def scorers(context: typer.Context, json: Json = False) -> None:
     elif sys.stdout.isatty():
         _table(listed)
     else:
+        typer.echo("\t".join(("scorer", "state", "weights", *COLUMNS)))
         for name, entry in listed.items():
             state = "here" if entry["here"] else "absent"
-            gives = "p_a" if entry["defines_preference"] else "order"
-            agrees = (entry["accuracy"] or "-").split(" (")[0]
-            typer.echo(f"{name:15} {state:7} {gives:6} {agrees:7} {entry['weights']:37} {entry['about']}")
+            typer.echo("\t".join((name, state, _where(entry), *(entry[column] or "-" for column in COLUMNS))))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def check(name: Name, recipe: Recipe = None, run: RunFolder = None, json: Json =
         options.emit({"scorer": name, "checks": [asdict(line) for line in lines], "missing": missing})
     for line in () if json else lines:
         apart = "" if line.difference is None else f", largest difference {line.difference:.2g}"
-        typer.echo(f"{line.what}: {line.reference}{apart}, {'ok' if line.holds else 'DRIFT'}")
+        typer.echo(f"{line.what}: {line.reference}{apart}, {line.verdict}")
     if drifted := [line.what for line in lines if not line.holds]:
         raise DataError(f"{name} does not compute what it did: {', '.join(drifted)}. See which package was updated")
     if missing:
@@ -71,9 +71,13 @@ def check(name: Name, recipe: Recipe = None, run: RunFolder = None, json: Json =
 def _weights(name: str, recipe: str | None, run: Any) -> "ScorerWeights":
     from aifeedback_dpo import scorers as known
     from aifeedback_dpo.config import ScorerWeights
+    from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.scorers.catalogue import CATALOGUE
 
-    own = options.open_run(run, recipe, None).recipe.label.scorers if recipe or run else {}
+    opened = options.open_run(run, recipe, None) if recipe or run else None
+    if opened and recipe is None and opened.saved() is None:
+        raise UserError(f"{opened.root} is not a run; `ddpo generate` makes one")
+    own = opened.recipe.label.scorers if opened else {}
     if name in own:
         return own[name]
     known.check(name)
@@ -99,19 +103,22 @@ def _described(name: str) -> dict[str, Any]:
     }
 
 
+def _where(entry: dict[str, Any]) -> str:
+    return ", ".join(filter(None, (entry["weights"], entry["file"], entry["base"] and f"on {entry['base']}")))
+
+
 def _table(listed: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, entry in listed.items():
-        weights = ", ".join(filter(None, (entry["weights"], entry["file"], entry["base"] and f"on {entry['base']}")))
         embedded = "; the embedded world has its own (id: shapes)" if entry["embedded"] else ""
         agrees = f". Agrees with people: {entry['accuracy']}" if entry["accuracy"] else ""
         state = "[green]here[/]" if entry["here"] else "[yellow]not here[/]"
         table.add_row(
             f"[bold]{name}[/]\n{state}",
-            f"{entry['about']}\n[dim]{weights}, {entry['size']}, {entry['licence']}{embedded}\n"
+            f"{entry['about']}\n[dim]{_where(entry)}, {entry['size']}, {entry['licence']}{embedded}\n"
             f"Score: {entry['range']}. Preference: {entry['preference']}{agrees}[/]",
         )
     Console().print(table)

@@ -23,8 +23,8 @@ def train(
     from aifeedback_dpo.dpo import jobs as planning
 
     opened = options.open_run(run, recipe, overrides)
+    jobs = planning.plan(opened, judge or [])  # what is wrong is told before torch is loaded
     if dry_run:
-        jobs = planning.plan(opened, judge or [])
         planned = [
             {"judge": job.judge, "seed": job.seed, "pairs": len(job.pairs), "ties": job.ties, "done": job.done}
             for job in jobs

@@ -5,6 +5,8 @@ from typing import Any
 from aifeedback_dpo.compare.bootstrap import Estimate
 from aifeedback_dpo.records import BASE, CONTROL
 
+FEW = 30
+
 
 def sentences(result: dict[str, Any]) -> list[str]:
     """One about the judges' policies against each other, one each against the base, one about the control and the labels."""
@@ -16,12 +18,15 @@ def sentences(result: dict[str, Any]) -> list[str]:
         said.append(_duel(result, CONTROL, BASE, metric))
     elif CONTROL not in (first, second):
         said.append("No policy was trained on random labels, so nothing tells what any labels would have done.")
+    said += [_duel(result, judge, CONTROL, metric) for judge in (first, second) if _row(result, judge, CONTROL, metric)]
     about = next(known for known in result["metrics"] if known["name"] == metric)
     said.append(f"{metric.capitalize()}: {about['about']}.")
     if any(len(row["seeds"]) == 1 for row in result["duels"]):
         said.append(
             "From one training seed nothing tells how another would come out: raise train.seeds before claiming it."
         )
+    if result["prompts"] < FEW:
+        said.append(f"With fewer than {FEW} held-out prompts these intervals are rough: raise prompts.eval.")
     accuracy = result["labels"]["accuracy"]
     said.append(
         f"On the {result['labels']['decided']} training pairs that both decided, {title(result, first)} and "
@@ -46,7 +51,14 @@ def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
     row = _row(result, ours, theirs, metric)
     assert row is not None
     against = "the base model" if theirs == BASE else f"{title(result, theirs)} labels"
-    verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[_side(row)]
+    side, mean = _side(row), row["difference"]["value"]
+    verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[side]
+    if side * mean < 0:  # won often by a little, lost seldom by a lot, or the other way round
+        verdict = (
+            "more often preferred to, but lower on average than,"
+            if side > 0
+            else "less often preferred to, but higher on average than,"
+        )
     control = _row(result, ours, CONTROL, metric)
     doubt = ""
     if theirs == BASE and _side(row) and control is not None and _side(control) != _side(row):

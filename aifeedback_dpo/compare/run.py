@@ -1,6 +1,6 @@
 """Two judges of a run, compared: their labels on the same pairs, and the policies trained on them on held-out prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dic
     for name, weights in run.recipe.label.scorers.items():
         scorers.check(weights.uses or name)
     agreed, disputed = _labels(run, first, second)
-    entries = _entries(run, first, second)
+    entries = _entries(run, first, second, progress.note)
     sides = _sides(entries, first, second)
     prompts = _prompts(run)
     run.record("compare", "running", judges=[first, second])
@@ -94,7 +94,9 @@ def _labels(run: Run, first: str, second: str) -> tuple[agreement.Agreement, lis
     for judge in (first, second):
         tables[judge] = {row["pair_id"]: row for row in run.rows("preferences", ["pair_id", "p_a", "margin"], judge)}
         if not tables[judge]:
-            raise UserError(f"{run.root} has no preferences of judge '{judge}'; run `ddpo label` first")
+            how = "" if judge in (HUMAN, CONTROL) else " --judge" if judge == CONSENSUS else " --scorer"
+            command = f"ddpo label{how} {judge}" if how else "ddpo label"
+            raise UserError(f"{run.root} has no preferences of judge '{judge}'; run `{command}` first")
     if not tables[first].keys() & tables[second].keys():
         raise UserError(f"{first} and {second} judged no pair in common; run `ddpo label` again")
     both = [
@@ -134,8 +136,11 @@ def _prompts(run: Run) -> list[str]:
     return held_out
 
 
-def _entries(run: Run, first: str, second: str) -> list[Entry]:
-    """The base, the two judges' policies at every training seed, and the random control where it was trained."""
+def _entries(run: Run, first: str, second: str, note: Callable[[str], None] | None = None) -> list[Entry]:
+    """The base, the two judges' policies at every training seed, the random control, and whoever else was trained.
+
+    A policy of somebody else that is out of date is left out, with a note.
+    """
     trained = run.policies()
     for judge in (first, second):
         if judge not in trained:
@@ -148,7 +153,14 @@ def _entries(run: Run, first: str, second: str) -> list[Entry]:
             chosen += [(judge, seed, run.policy_folder(judge, seed)) for seed in trained[judge]]
     entries = []
     for name, seed, folder in chosen:
-        revision = _revision(run, name, folder, base.identity.revision) if folder else ""
+        try:
+            revision = _revision(run, name, folder, base.identity.revision) if folder else ""
+        except UserError as error:
+            if name in (first, second):
+                raise
+            if note:
+                note(f"{name} is left out: {error}")
+            continue
         source = replace(base, policy=f"{name}/seed-{seed}" if folder else BASE, policy_revision=revision)
         shots = sampling.plan(prompts, [source], run_seed=run.recipe.seed, candidates=1)
         entries.append(Entry(name, seed, folder, shots))

@@ -83,6 +83,8 @@ def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
 
 
 def _next_step(run: Run, judge: str) -> str:
+    if run.parts("preferences", judge):
+        return "it took no side on any of them, so nothing can be learnt from it: leave it out"
     if judge == HUMAN and run.recipe.label.raters is None:
         return "this recipe has no raters: leave human out, as in train.judges=[ai,random]"
     if judge == CONSENSUS:

@@ -90,7 +90,6 @@ def _train_one(
                 progress.note(f"Warning, {job.name}: {warning}")
             try:
                 policy.save(partial)
-                (partial / checkpoint.FILE).unlink(missing_ok=True)
                 sync(partial)
             except SafetensorError as error:
                 raise DdpoError(
@@ -120,6 +119,7 @@ def _train_one(
     run.write_text(partial / "policy.json", json.dumps(description, indent=2) + "\n")
     shutil.rmtree(job.folder, ignore_errors=True)
     partial.rename(job.folder)
+    (job.folder / checkpoint.FILE).unlink(missing_ok=True)  # not before: a kill until here goes on from it
 
 
 class Policy:

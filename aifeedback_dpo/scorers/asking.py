@@ -21,9 +21,10 @@ def ask(
     A pair of which a picture cannot be read is not asked about; the picture is given back.
     """
     unreadable: dict[str, Unreadable] = {}
+    album = run.album()
 
     def work(part: engine.Slice[Pair]) -> None:
-        encoded = dict(run.images({image_id for pair in part.units for image_id in _sides(pair)}))
+        encoded = dict(album.images({image_id for pair in part.units for image_id in _sides(pair)}))
         rows = []
         size = run.recipe.label.batch_size
         for start in range(0, len(part.units), size):

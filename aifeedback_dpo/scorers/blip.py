@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+VERSION = 1  # of this file's arithmetic, in every stamp
 IMAGE_HEAD = 64  # channels of an attention head, in each of BLIP's ViTs
 IMAGE_EPSILON = 1e-6
 

@@ -15,6 +15,8 @@ from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
 from aifeedback_dpo.scorers.preference import Preference
 
+VERSION = 1  # of this file's arithmetic, in every recipe
+
 
 class Clip:
     """The cosine of picture and prompt, in [-1, 1]."""
@@ -24,7 +26,7 @@ class Clip:
     def __init__(self, weights: ScorerWeights) -> None:
         self.towers = towers.load(weights, "clip")
         self.truncated = self.towers.truncated
-        self.recipe = content_id("clip", self.towers.stamp)
+        self.recipe = content_id("clip", VERSION, self.towers.stamp)
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self.towers.cosines(images, prompts), dtype=np.float32)

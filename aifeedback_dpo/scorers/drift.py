@@ -41,6 +41,13 @@ class Line:
     difference: float | None
     holds: bool
 
+    @property
+    def verdict(self) -> str:
+        """In a word: nothing was compared where there is no difference and nothing is wrong."""
+        if not self.holds:
+            return "DRIFT"
+        return "recorded" if self.difference is None else "ok"
+
 
 def check(name: str, weights: ScorerWeights) -> tuple[list[Line], str | None]:
     """All that can be compared; and, where weights are not here, what ModelMissing says of them."""
@@ -117,7 +124,7 @@ def _choices(judge: PairJudge) -> tuple[PairJudge, list[float]]:
 def _recorded(name: str, weights: ScorerWeights, scorer: Scorer | PairJudge, found: Sequence[float]) -> Line:
     """Against what this machine wrote down for these weights; the first time it is written down."""
     asked = weights.model_dump(mode="json", exclude={"slope", "margin"})
-    path = folder() / f"{name}-{content_id(asked)[:12]}.json"
+    path = folder() / f"{name}-{content_id(asked, golden.PROMPTS)[:12]}.json"
     if not path.is_file():
         values = [None if np.isnan(value) else value for value in found]
         record = {"scorer": name, "weights": asked, "recipe": scorer.recipe, "values": values}

@@ -37,6 +37,7 @@ PROMPTS = (
     'A sign that says "OPEN 24 hours", photo, 35mm',
     "un café naïf — 猫 and a 🐈",
     " ".join(f"word{number}" for number in range(200)),
+    "a cat !=",  # its exclamation mark has the id 0, which also pads
 )
 PIXELS = {"CLIP": PixelRecipe(224), "HPS": Hps.pixels, "HPS without antialias": HpsLegacy.pixels}
 EMBEDDED = ("pickscore", "clip", "aesthetic")
@@ -69,8 +70,10 @@ def tokens() -> dict[str, list[int]]:
     """CLIP's ids of each prompt, with its start and end token and without padding."""
     from open_clip import SimpleTokenizer
 
-    ids, _ = open_clip_tokens(SimpleTokenizer(), 77, to_limit=True)(PROMPTS)
-    return {prompt: [int(token) for token in row if token] for prompt, row in zip(PROMPTS, ids, strict=True)}
+    tokenizer = SimpleTokenizer()
+    rows = open_clip_tokens(tokenizer, 77, to_limit=True)(PROMPTS)[0].tolist()
+    ends = [row.index(tokenizer.eot_token_id) + 1 for row in rows]
+    return {prompt: row[:end] for prompt, row, end in zip(PROMPTS, rows, ends, strict=True)}
 
 
 def vectors(width: int) -> Float[Tensor, "b d"]:

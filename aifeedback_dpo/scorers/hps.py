@@ -21,6 +21,7 @@ from aifeedback_dpo.scorers.pixels import PixelRecipe
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.weights import locate_file
 
+VERSION = 1  # of this file's arithmetic, in every recipe
 ARCHITECTURE = "ViT-H-14"
 PIXELS = PixelRecipe(size=224, resize="longest", how="tensor")
 
@@ -44,7 +45,7 @@ class Hps:
         identity = content_id(checkpoint.identity, pixels.stamp())
         self.towers = towers.shared(identity, weights.dtype, lambda: checkpoint.load(pixels))
         self.truncated = self.towers.truncated
-        self.recipe = content_id("hps", self.towers.stamp)
+        self.recipe = content_id("hps", VERSION, self.towers.stamp)
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self.towers.cosines(images, prompts), dtype=np.float32)

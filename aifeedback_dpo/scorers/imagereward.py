@@ -18,12 +18,15 @@ from transformers import BertTokenizer
 from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.records import content_id
+from aifeedback_dpo.scorers.blip import VERSION as BLIP_VERSION
 from aifeedback_dpo.scorers.blip import Blip, Sizes
 from aifeedback_dpo.scorers.checkpoints import fill, state_dict
 from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.scorers.pretrained import CLOSED
 from aifeedback_dpo.weights import Located, LocatedFile, loading, locate, locate_file
 
+VERSION = 1  # of this file's arithmetic, in every recipe; blip has its own
 FILE = "ImageReward.pt"
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072  # by which the authors standardise
 TOKENS = 35
@@ -86,7 +89,7 @@ class ImageReward:
         checkpoint = locate_file(weights, weights.file or FILE)
         vocabulary = _vocabulary(weights.base, checkpoint)
         with loading(vocabulary, "a BERT tokenizer"):
-            self.tokenizer = BertTokenizer.from_pretrained(vocabulary.folder, local_files_only=True)
+            self.tokenizer = BertTokenizer.from_pretrained(vocabulary.folder, **CLOSED)
         config = _med_config(checkpoint)
         self.model, sizes = read(checkpoint, config)
         if len(self.tokenizer) > sizes.vocabulary:
@@ -98,8 +101,9 @@ class ImageReward:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device).blip.to(self.dtype)
         self.pixels = PixelRecipe(sizes.image_side)
-        self.tower = content_id("blip", checkpoint.revision, weights.dtype, self.pixels.stamp())
-        self.recipe = content_id("imagereward", self.tower, config, vocabulary.revision, TOKENS)
+        source = (checkpoint.revision, checkpoint.path.name)  # one commit of the hub may hold several checkpoints
+        self.tower = content_id("blip", BLIP_VERSION, *source, weights.dtype, self.pixels.stamp())
+        self.recipe = content_id("imagereward", VERSION, self.tower, config, vocabulary.revision, TOKENS)
         self.truncated: set[str] = set()
 
     @torch.inference_mode()

@@ -14,7 +14,9 @@ from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.scorers.presence import takes_no_weights
 
+VERSION = 1  # of this file's arithmetic, in every recipe
 QUALITY = 95
 
 
@@ -24,8 +26,9 @@ class Jpeg:
     preference = Preference(None, "it is a file size")
 
     def __init__(self, weights: ScorerWeights) -> None:
+        takes_no_weights("jpeg", weights)
         encoder = [features.version(library) for library in ("libjpeg_turbo", "jpg")]
-        self.recipe = content_id("jpeg", QUALITY, __version__, encoder)
+        self.recipe = content_id("jpeg", VERSION, QUALITY, __version__, encoder)
         self.truncated: set[str] = set()
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -47,13 +47,14 @@ def transformers_tokens(tokenizer: Any, limit: int, *, to_limit: bool, lower: bo
 
 
 def open_clip_tokens(tokenizer: Any, limit: int, *, to_limit: bool) -> Tokenize:
-    """By a tokenizer of open_clip, padded with zeros to `limit` or to the longest prompt."""
+    """By a tokenizer of open_clip, padded with zeros to `limit` or, where it knows its end token, to the longest prompt."""
 
     def tokenize(prompts: Sequence[str]) -> tuple[Tensor, list[bool]]:
         ids, longer = (tokenizer(list(prompts), context_length=length) for length in (limit, limit + 1))
         # with room for one more token, what fits stays as it is, and what was cut has a word where the end token was
         cut: list[bool] = (ids != longer[:, :limit]).any(dim=1).tolist()
-        used = limit if to_limit else int((ids != 0).sum(dim=1).max())
+        # 0 is a word of CLIP too: an exclamation mark inside of punctuation
+        used = limit if to_limit else int((ids == tokenizer.eot_token_id).int().argmax(dim=1).max()) + 1
         return ids[:, :used].to(torch.long), cut
 
     return tokenize

@@ -20,7 +20,9 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.scorers.presence import takes_no_weights
 
+VERSION = 1  # of this file's arithmetic, in every recipe
 CONFIDENCE = 0.8  # what is read into pictures without any text lies below
 QUOTED = re.compile(r'(?<!\d)"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')  # 12" is a length
 
@@ -31,9 +33,10 @@ class Ocr:
     preference = Preference(None, "it is an edit distance")
 
     def __init__(self, weights: ScorerWeights) -> None:
+        takes_no_weights("ocr", weights)
         self.reader = _reader()
         packages = {name: version(name) for name in ("rapidocr", "onnxruntime")}
-        self.recipe = content_id("ocr", 1, packages, CONFIDENCE)
+        self.recipe = content_id("ocr", VERSION, packages, CONFIDENCE)
         self.truncated: set[str] = set()
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.checkpoints import fill, state_dict
 from aifeedback_dpo.scorers.network import OPEN_CLIP, Network, open_clip_tokens
 from aifeedback_dpo.scorers.pixels import CLIP_MEAN, CLIP_STD, PixelRecipe
+from aifeedback_dpo.scorers.pretrained import CLOSED
 from aifeedback_dpo.weights import Located, LocatedFile, file_here, loading, locate_file
 
 CONFIG = "open_clip_config.json"
@@ -59,6 +60,7 @@ def folder(located: Located) -> Network:
     with loading(located, f"an open_clip model ({CONFIG})"):
         config = json.loads((located.folder / CONFIG).read_text(encoding="utf-8"))
         model_config, preprocessing = config["model_cfg"], config.get("preprocess_cfg", {})
+        _check_text(located.name, model_config)
         _check_published(located.name, model_config)
         if not any((located.folder / name).is_file() for name in CHECKPOINTS):
             raise ModelMissing(
@@ -69,19 +71,25 @@ def folder(located: Located) -> Network:
             model = open_clip.create_model(where, require_pretrained=True, weights_only=True)
         except RuntimeError as error:
             raise ValueError(str(error)) from error
-        tokenizer = open_clip.get_tokenizer(where)
+        closed = CLOSED if model_config["text_cfg"].get("hf_tokenizer_name") else {}
+        tokenizer = open_clip.get_tokenizer(where, **closed)
     return _network(model, tokenizer, _recipe(preprocessing, model_config), model_config)
 
 
 def named(weights: Weights) -> Checkpoint:
     """What `open_clip:ARCHITECTURE/TAG` stands for, or `open_clip:ARCHITECTURE` with a local `file`.
 
+    A file does not show its activation. Where open_clip has an architecture with both, `-quickgelu` or `-gelu` says which.
     Raises UserError for names that open_clip does not have, and ModelMissing where the weights cannot be had.
     """
-    architecture, _, tag = weights.id.removeprefix(OPEN_CLIP).partition("/")
+    named_as, _, tag = weights.id.removeprefix(OPEN_CLIP).partition("/")
+    plain = named_as.removesuffix("-gelu")
+    has_both = f"{plain}-quickgelu" in open_clip.list_models()
+    architecture = plain if has_both and not tag else named_as
     if architecture not in open_clip.list_models():
         raise UserError(f"{weights.id}: open_clip has no architecture '{architecture}'; see open_clip.list_models()")
     model = open_clip.get_model_config(architecture)
+    _check_text(weights.id, model)
     if tokenizer := model["text_cfg"].get("hf_tokenizer_name"):
         raise UserError(
             f"{weights.id} reads prompts with the tokenizer of {tokenizer}; give the model's hub id or folder"
@@ -89,7 +97,13 @@ def named(weights: Weights) -> Checkpoint:
     if not tag:
         file = weights.file if isinstance(weights, ScorerWeights) else None
         if file is None:
-            raise UserError(f"{weights.id} names no weights; write {weights.id}/TAG, or give a checkpoint as `file`")
+            example = f"{OPEN_CLIP}{architecture}/TAG"
+            raise UserError(f"{weights.id} names no weights; write {example}, or give a checkpoint as `file`")
+        if has_both and named_as == plain:
+            raise UserError(
+                f"{weights.id}: a file does not tell whether it was trained with QuickGELU; write {weights.id}-quickgelu for "
+                f"OpenAI's and most of MetaCLIP's and DFN's, {weights.id}-gelu for those with GELU, such as LAION's"
+            )
         return Checkpoint(locate_file(Weights(id=file), file), architecture, model, {})
     published = open_clip.get_pretrained_cfg(architecture, tag)
     if not published:
@@ -107,7 +121,9 @@ def architecture_beside(file: LocatedFile, default: str) -> Checkpoint:
     if not beside.is_file():
         return Checkpoint(file, default, open_clip.get_model_config(default), {})
     with loading(file, f"an architecture in the {CONFIG} beside it"):
-        return Checkpoint(file, CONFIG, json.loads(beside.read_text(encoding="utf-8"))["model_cfg"], {})
+        model = json.loads(beside.read_text(encoding="utf-8"))["model_cfg"]
+        _check_text(str(beside), model)
+    return Checkpoint(file, CONFIG, model, {})
 
 
 def _first(repository: Weights, names: tuple[str, ...] | list[str]) -> LocatedFile:
@@ -173,6 +189,15 @@ def _side(model: Mapping[str, Any]) -> int:
 def _three(values: float | tuple[float, ...]) -> tuple[float, float, float]:
     red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
     return red, green, blue
+
+
+def _check_text(name: str, model: Mapping[str, Any]) -> None:
+    """Refuses a text tower that is itself a model of the hub: open_clip would ask there, offline for half a minute."""
+    if tower := model["text_cfg"].get("hf_model_name"):
+        raise UserError(
+            f"{name} has {tower} of the hub as its text tower, which is not known here; give a model whose text tower is "
+            "open_clip's own"
+        )
 
 
 def _check_published(repository: str, model: Mapping[str, Any]) -> None:

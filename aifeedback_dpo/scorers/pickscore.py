@@ -14,6 +14,8 @@ from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
 from aifeedback_dpo.scorers.preference import Preference
 
+VERSION = 1  # of this file's arithmetic, in every recipe
+
 
 class PickScore:
     """exp(logit_scale) * cosine, as published."""
@@ -23,7 +25,7 @@ class PickScore:
     def __init__(self, weights: ScorerWeights) -> None:
         self.towers = towers.load(weights, "pickscore")
         self.truncated = self.towers.truncated
-        self.recipe = content_id("pickscore", self.towers.stamp)
+        self.recipe = content_id("pickscore", VERSION, self.towers.stamp)
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self.towers.logit_scale * self.towers.cosines(images, prompts), dtype=np.float32)

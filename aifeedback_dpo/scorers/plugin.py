@@ -12,7 +12,8 @@ weights decide a number.
 
 import inspect
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from aifeedback_dpo.config import Name, ScorerWeights
-from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.provenance import file_hash, fingerprint
 from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN, content_id
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
@@ -45,10 +46,11 @@ class Plugin:
         self.own = self._made(weights)
         self.preference = self._preference()
         self.recipe = self._recipe(weights)
-        self.truncated: set[str] = set()
+        self.truncated: set[str] = getattr(self.own, "truncated", set())
 
     def score(self, images: Sequence[Image.Image | NDArray[np.uint8]], prompts: Sequence[str]) -> NDArray[np.float32]:
-        given = self.own.score(Pictures.of(images), list(prompts))
+        pictures = list(Pictures.of(images))  # processors of transformers take lists only
+        given = self._call("score", lambda: self.own.score(pictures, list(prompts)))
         try:
             found = np.asarray(given.detach().float().cpu() if hasattr(given, "detach") else given)
         except (TypeError, ValueError, RuntimeError) as error:  # ragged, or tensors of an accelerator in a list
@@ -72,7 +74,20 @@ class Plugin:
             raise UserError(
                 f"{self.uses}: __init__ asks for {', '.join(asked)}; it may ask for `weights` and nothing else"
             )
-        return self.code(weights=weights) if "weights" in arguments else self.code()
+        return self._call("__init__", lambda: self.code(weights=weights) if "weights" in arguments else self.code())
+
+    def _call(self, method: str, call: Callable[[], Any]) -> Any:
+        """What a method of the user's gives. Raises UserError, with the line, for whatever it raises."""
+        try:
+            return call()
+        except Exception as error:  # anything may come out of code that is not ours
+            if isinstance(error, DdpoError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                raise
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(
+                f"{self.uses}.{method} raised {type(error).__name__} at {Path(at.filename).name}:{at.lineno}: {reason}"
+            ) from error
 
     def _preference(self) -> Preference:
         preference, slope = getattr(self.own, "preference", None), getattr(self.own, "slope", None)

@@ -39,23 +39,24 @@ def score(
     unreadable: dict[str, Unreadable] = {}
     done = {name: set(scores(run, name, scorer.recipe)) & prompts.keys() for name, scorer in loaded.items()}
     task = f"Scoring with {', '.join(loaded)}"
+    album = run.album()
     with progress.task(task, len(prompts) * len(loaded), sum(map(len, done.values()))) as bar:
         for part in engine.cut(list(prompts), run.recipe.label.images_per_part, str):
             left = {name: engine.rest(part, done[name], str) for name in loaded}
             ready = {name: stretch for name, stretch in left.items() if stretch is not None}
             if not ready:
                 continue
-            encoded = dict(run.images({image_id for stretch in ready.values() for image_id in stretch.units}))
+            encoded = dict(album.images({image_id for stretch in ready.values() for image_id in stretch.units}))
             # scorers that lack the same pictures look at them together, which after a kill may not be all of them
             for names in _alike(ready):
                 stretch = ready[names[0]]
                 found = _score(run, {name: loaded[name] for name in names}, stretch.units, encoded, prompts, unreadable)
                 for name in names:
                     if found[name]:
-                        rows = [_row(name, loaded[name], *pair) for pair in found[name].items()]
+                        rows = [_row(name, loaded[name], *pair, prompts[pair[0]]) for pair in found[name].items()]
                         run.commit("scores", rows, f"{loaded[name].recipe[:8]}-{stretch.name}", name)
                     bar.advance(len(stretch.units))
-    _warn(loaded, prompts, progress)
+    _warn(run, loaded, prompts, progress)
     return list(unreadable.values())
 
 
@@ -128,13 +129,25 @@ def _score(
     return found
 
 
-def _row(name: str, scorer: Scorer, image_id: str, number: float) -> dict[str, object]:
-    known = None if np.isnan(number) else number
-    return {"image_id": image_id, "scorer": name, "recipe": scorer.recipe, "score": known}
+def _row(name: str, scorer: Scorer, image_id: str, number: float, prompt: str) -> dict[str, object]:
+    return {
+        "image_id": image_id,
+        "scorer": name,
+        "recipe": scorer.recipe,
+        "score": None if np.isnan(number) else number,
+        "truncated": prompt in scorer.truncated,
+    }
 
 
-def _warn(loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress) -> None:
-    texts = set(prompts.values())
+def truncated(run: Run, name: str, recipe: str, prompts: Mapping[str, str]) -> int:
+    """How many of these prompts (image id -> prompt) were cut when they were scored, in this command or before."""
+    rows = run.rows("scores", ["image_id", "recipe", "truncated"], name)
+    cut = (row["image_id"] for row in rows if row["truncated"] and row["recipe"] == recipe)
+    return len({prompts[image_id] for image_id in cut if image_id in prompts})
+
+
+def _warn(run: Run, loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress) -> None:
+    texts = len(set(prompts.values()))
     for name, scorer in loaded.items():
-        if cut := len(scorer.truncated & texts):
-            progress.note(f"{name}: {cut} of {len(texts)} prompts are longer than it reads and were cut")
+        if cut := truncated(run, name, scorer.recipe, prompts):
+            progress.note(f"{name}: {cut} of {texts} prompts are longer than it reads and were cut")

@@ -25,7 +25,7 @@ from aifeedback_dpo.scorers.network import OPEN_CLIP, Network
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.weights import Located, loading, locate
 
-VERSION = 2  # of this file's arithmetic, in every stamp
+VERSION = 3  # of this file's arithmetic, in every stamp
 PROMPTS_AT_ONCE = 256
 PROMPTS_KEPT = 100_000
 SUPPORTED = "clip; siglip, which is also SigLIP 2 of fixed resolution; or an open_clip_config.json"
@@ -105,7 +105,7 @@ def load(weights: Weights, part: str) -> Towers:
         checkpoint = open_clip_towers.named(weights)
         return shared(checkpoint.identity, weights.dtype, checkpoint.load)
     located = locate(weights, part)
-    return shared(located.revision, weights.dtype, lambda: _folder(located, weights.dtype))
+    return shared(located.revision, weights.dtype, lambda: _folder(located))
 
 
 def shared(identity: str, dtype: str, load: Callable[[], Network]) -> Towers:
@@ -121,7 +121,7 @@ def shared(identity: str, dtype: str, load: Callable[[], Network]) -> Towers:
     return found
 
 
-def _folder(located: Located, dtype: str) -> Network:
+def _folder(located: Located) -> Network:
     """By its config.json, or else by its open_clip_config.json; repositories of timm have a config.json of their own."""
     config = located.folder / "config.json"
     kind = None
@@ -131,7 +131,7 @@ def _folder(located: Located, dtype: str) -> Network:
     if kind in ("clip", "siglip"):
         from aifeedback_dpo.scorers import transformers_towers
 
-        return transformers_towers.read(located, kind, dtype)
+        return transformers_towers.read(located, kind)
     if (located.folder / "open_clip_config.json").is_file():
         from aifeedback_dpo.scorers import open_clip_towers
 

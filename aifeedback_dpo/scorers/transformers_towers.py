@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from transformers import AutoTokenizer, CLIPModel, SiglipModel
 
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.scorers.network import Network, Tokenize, open_clip_tokens, transformers_tokens
 from aifeedback_dpo.scorers.pixels import CLIP_MEAN, CLIP_STD, FILTERS, PixelRecipe
+from aifeedback_dpo.scorers.pretrained import CLOSED, whole
 from aifeedback_dpo.weights import Located, loading
 
 KINDS = {"clip": CLIPModel, "siglip": SiglipModel}
@@ -22,14 +22,13 @@ CLIP_VOCABULARY = 49408
 STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_pad": False, "rescale_factor": 1 / 255}
 
 
-def read(located: Located, kind: str, dtype: str) -> Network:
-    """The model of a folder whose `model_type` is `kind`. Raises ModelMissing when a tensor or a file of it is not there."""
+def read(located: Located, kind: str) -> Network:
+    """The model of a folder whose `model_type` is `kind`, in float32, as its temperature needs.
+
+    Raises ModelMissing when a tensor or a file of it is not there.
+    """
     with loading(located, f"a {kind} model with its processor and tokenizer"):
-        model, found = KINDS[kind].from_pretrained(
-            located.folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
-        )
-        if found["missing_keys"]:
-            raise ValueError(f"no tensor {sorted(found['missing_keys'])[0]}")
+        model = whole(KINDS[kind], located.folder, "float32")
         text, image = model.config.text_config, model.config.vision_config
         tokenize, text_format = _tokens(located, kind, text.max_position_embeddings, text.vocab_size)
         recipe = pixel_recipe(_processor(located.folder), kind, image.image_size)
@@ -49,7 +48,7 @@ def _tokens(located: Located, kind: str, limit: int, vocabulary: int) -> tuple[T
     """The folder's own tokenizer. PickScore_v1 and others have none: theirs is CLIP's, which open_clip carries."""
     if any((located.folder / name).is_file() for name in TOKENIZERS):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(located.folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(located.folder, **CLOSED)
         except ImportError as error:
             raise UserError(
                 f"the tokenizer of {located.name} needs a package that is not installed; "

@@ -15,8 +15,10 @@ from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import Answer
 from aifeedback_dpo.scorers.pixels import Pictures
+from aifeedback_dpo.scorers.pretrained import CLOSED, whole
 from aifeedback_dpo.weights import loading, locate
 
+VERSION = 1  # of this file's arithmetic, in every recipe
 INTRODUCTION = "Two pictures were made from one prompt. The prompt is:"
 QUESTION = "Which picture follows the prompt better and pleases more? Answer with 1, 2 or tie only."
 NEW_TOKENS = 8
@@ -37,12 +39,11 @@ class Vlm:
     def __init__(self, weights: ScorerWeights) -> None:
         located = locate(weights, "vlm")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = getattr(torch, weights.dtype)
         with loading(located, "an image-text-to-text model with its processor and chat template"):
-            self.processor = AutoProcessor.from_pretrained(located.folder, local_files_only=True)
+            self.processor = AutoProcessor.from_pretrained(located.folder, **CLOSED)
             if not getattr(self.processor, "chat_template", None):
                 raise ValueError("it has no chat template")
-            model = AutoModelForImageTextToText.from_pretrained(located.folder, dtype=dtype, local_files_only=True)
+            model = whole(AutoModelForImageTextToText, located.folder, weights.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
@@ -55,7 +56,7 @@ class Vlm:
             pad_token_id=self.tokenizer.pad_token_id,
         )
         asked = (INTRODUCTION, QUESTION, NEW_TOKENS, ANSWER.pattern, self.processor.chat_template)
-        self.recipe = content_id("vlm", located.revision, weights.dtype, *asked)
+        self.recipe = content_id("vlm", VERSION, located.revision, weights.dtype, *asked)
 
     def ask(
         self, images_a: Sequence[Image.Image], images_b: Sequence[Image.Image], prompts: Sequence[str]

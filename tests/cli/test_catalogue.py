@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,15 @@ def test_the_list_has_every_scorer_with_weights_licence_and_where_it_stands():
 
 
 def test_piped_it_is_a_line_a_scorer():
-    lines = scorers().stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(CATALOGUE)
-    assert lines[0].split()[1:5] == ["absent", "p_a", "64.2", "%"]
+    """With tabs between, and told apart by their files: four scorers come from one repository."""
+    header, *lines = (line.split("\t") for line in scorers().stdout.splitlines())
+    assert header[:4] == ["scorer", "state", "weights", "licence"]
+    assert {len(line) for line in lines} == {len(header)}
+    listed = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert list(listed) == list(CATALOGUE)
+    assert listed["pickscore"]["accuracy"].startswith("64.2 %")
+    assert listed["hpsv2.1"]["weights"] == "xswu/HPSv2, HPS_v2.1_compressed.pt"
+    assert listed["aesthetic"]["weights"].endswith("on openai/clip-vit-large-patch14")
 
 
 def test_the_list_loads_no_torch(tmp_path):
@@ -78,6 +85,19 @@ def test_where_open_clip_keeps_its_weights_is_what_open_clip_says():
     )
 
 
+def test_what_only_open_clip_can_tell_is_not_made_into_a_command(tmp_path):
+    other = ScorerWeights(id="open_clip:ViT-B-32/laion2b_s34b_b79k")
+    assert presence.missing("clip", other) == ["open_clip:ViT-B-32/laion2b_s34b_b79k is fetched when it is first used"]
+    own = other.model_copy(update={"id": "open_clip:ViT-B-32-gelu", "file": str(tmp_path / "own.pt")})
+    assert presence.missing("clip", own) == [f"there is no file {tmp_path}/own.pt for open_clip:ViT-B-32-gelu"]
+    (tmp_path / "own.pt").touch()
+    assert presence.missing("clip", own) == []
+
+
+def test_the_ids_of_a_prompt_end_with_the_end_token_and_keep_a_zero_before_it():
+    assert golden.tokens()["a cat !="] == [49406, 320, 2368, 0, 284, 49407]  # start, a, cat, !, =, end
+
+
 def test_the_embedded_scorers_compute_what_they_did():
     for name in golden.EMBEDDED:
         result = scorers("check", name, "--recipe", "shapes")
@@ -90,7 +110,7 @@ def test_without_weights_what_needs_none_is_checked_all_the_same():
     result = scorers("check", "hpsv2.1")
     assert result.exit_code == 4
     assert result.stdout.count("pixels as HPS sees them") == 3
-    assert result.stdout.count("tokens of CLIP") == 4
+    assert result.stdout.count("tokens of CLIP") == 5
     assert result.stderr.count("\n") == 1
     assert "hf download xswu/HPSv2 HPS_v2.1_compressed.pt" in result.stderr
 
@@ -120,18 +140,23 @@ def test_what_drifted_is_named_with_exit_code_3(monkeypatch, piece):
 
 
 def test_weights_nobody_published_numbers_for_are_recorded_once_and_compared_later(monkeypatch):
-    first = json.loads(scorers("check", "jpeg", "--recipe", recipe("jpeg: {id: own}"), "--json").stdout)
+    Path("drift_own.py").write_text(
+        "class Size:\n    def score(self, images, prompts): return [image.width for image in images]"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe("own: {id: none, uses: 'drift_own:Size'}")
+    first = json.loads(scorers("check", "own", "--recipe", "mine.yaml", "--json").stdout)
     assert [line["difference"] for line in first["checks"]] == [None]
     assert "written down in" in first["checks"][0]["reference"]
-    (record,) = drift.folder().glob("jpeg-*.json")
+    (record,) = drift.folder().glob("own-*.json")
     assert record.is_relative_to(Path("cache").absolute())
-    again = scorers("check", "jpeg", "--recipe", "mine.yaml")
+    again = scorers("check", "own", "--recipe", "mine.yaml")
     assert again.exit_code == 0
     assert "this machine's own of" in again.stdout
-    monkeypatch.setattr(golden, "scores", lambda scorer: [0.0] * 12)
-    assert scorers("check", "jpeg", "--recipe", "mine.yaml").exit_code == 3
+    monkeypatch.setattr(golden, "scores", lambda scorer: [0.0] * 15)
+    assert scorers("check", "own", "--recipe", "mine.yaml").exit_code == 3
     record.write_text("{")
-    broken = scorers("check", "jpeg", "--recipe", "mine.yaml")
+    broken = scorers("check", "own", "--recipe", "mine.yaml")
     assert (broken.exit_code, broken.stderr.count("\n")) == (3, 1)
     assert "is no record of scores" in broken.stderr
 

@@ -183,6 +183,16 @@ def test_policies_are_not_compared_on_labels_they_were_not_trained_on(copied):
     rows[0]["p_a"] = 1 - rows[0]["p_a"]
     run.commit("preferences", rows, "current", "pickscore")
     refused(ddpo("compare", "human", "vs", "ai", run=copied), 2, "pickscore/seed-0 was trained on other labels")
+    others = ddpo("compare", "human", "vs", "random", run=copied)  # which it has no part in
+    assert others.exit_code == 0
+    assert "pickscore is left out" in others.stderr
+
+
+def test_prompts_that_the_simulated_raters_cannot_judge_are_told_before_anything_is_drawn(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"a photo of {count} cats" for count in range(20)))
+    refused(ddpo("generate", *TINY, f"prompts.source={prompts}", run=tmp_path / "run"), 2, "take label.raters=null")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_policy_is_exit_code_3(copied):

@@ -14,7 +14,7 @@ from aifeedback_dpo.compare import metrics
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import pair_id, prompt_id
-from aifeedback_dpo.scorers import Answer, scoring
+from aifeedback_dpo.scorers import Answer, presence, scoring
 from aifeedback_dpo.store import Run, encode_image, open_run
 from tests.conftest import ddpo
 
@@ -31,7 +31,7 @@ class Warmth:
     slope = 0.1
 
     def score(self, images, prompts):
-        CALLS.append((type(self).__name__, len(images), id(images)))
+        CALLS.append((type(self).__name__, len(images), id(images[0])))
         return [float(np.asarray(image)[..., 0].mean()) for image in images]
 
 class Coolness(Warmth):
@@ -47,6 +47,17 @@ class Picky(Warmth):
 
     def score(self, images, prompts):
         return [float("nan") if number == 200 else number for number in super().score(images, prompts)]
+
+class Curt(Warmth):
+    """Reads no more than two words."""
+    name = "curt"
+
+    def __init__(self):
+        self.truncated = set()
+
+    def score(self, images, prompts):
+        self.truncated |= {prompt for prompt in prompts if len(prompt.split()) > 2}
+        return super().score(images, prompts)
 
 class Endless(Warmth):
     name = "endless"
@@ -185,8 +196,35 @@ def test_settings_of_a_scorer_that_has_scored_nothing_may_still_change(run):
     said("--scorer", own("Warmth"), "label.scorers.hpsv2.id=/somewhere", run=run)
     moved = open_run(run.root, None, ["label.scorers.hpsv2.id=/elsewhere"])
     assert moved.recipe.label.scorers["hpsv2"].id == "/elsewhere"
-    with pytest.raises(UserError, match=r"label\.scorers\.warmth\.margin"):
-        open_run(run.root, None, ["label.scorers.warmth.margin=3"])
+    with pytest.raises(UserError, match=r"label\.scorers\.warmth\.dtype"):
+        open_run(run.root, None, ["label.scorers.warmth.dtype=bfloat16"])
+
+
+def test_a_rule_may_change_and_costs_no_scorer_call(run):
+    """Reds of 10, 60, 60 and 200: with a margin of 100 only 200 against 60, and against 10, are decided."""
+    said("--scorer", own("Coolness"), run=run)
+    asked = len(calls())
+    told = said("-s", "coolness", "label.scorers.coolness.margin=100", run=run)
+    assert "coolness: 3 prefer a, 3 prefer b, 6 ties" in told
+    assert len(calls()) == asked
+    assert all("100" in rule for rule in rules(run, "coolness"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("label.scorers.human.id=none", "label.scorers.human.uses=jpeg"), "no scorer's"),
+        (("label.scorers.random.uses=jpeg",), "is the control"),
+    ],
+)
+def test_no_scorer_poses_as_people_or_as_the_control(run, settings, words):
+    assert words in refused("-s", "jpeg", *settings, run=run)
+
+
+def test_how_many_prompts_were_cut_is_told_after_a_stop_as_well(run):
+    cut = "curt: 2 of 3 prompts are longer than it reads and were cut"
+    assert cut in said("-s", own("Curt"), run=run)
+    assert cut in said("-s", "curt", run=run)  # nothing is scored, and so nothing read, this time
 
 
 def test_a_score_that_is_missing_is_stored_as_missing_and_not_asked_again(run):
@@ -286,10 +324,12 @@ def test_a_consensus_is_of_the_scorers_of_the_command_and_keeps_its_meaning(run)
         "from own_scorers import Warmth\nclass Other(Warmth):\n    name = 'other'\n"
     )
     assert "consensus of this run is of warmth" in refused("-s", "other:Other", "-j", "consensus", run=run)
-    assert "label.consensus.rule: 'majority' in the run" in refused(
-        "-j", "consensus", "label.consensus.rule=mean", run=run
-    )
+    fewer = refused("-s", "warmth", "-s", "coolness", "-j", "consensus", run=run)
+    assert "name the same ones, or set label.consensus.of" in fewer
     said("--judge", "consensus", run=run)  # the same as before needs no names
+    told = said("-j", "consensus", "label.consensus.rule=mean", "label.consensus.of=[warmth,coolness]", run=run)
+    assert "mean of warmth, coolness" in told
+    assert "missing" not in told.split("consensus: ")[1]
 
 
 @pytest.mark.parametrize(
@@ -405,6 +445,7 @@ class Opinionated:
 
 def test_a_judge_of_pairs_is_asked_once_and_its_answers_are_kept(run, monkeypatch):
     judge = Opinionated()
+    monkeypatch.setattr(presence, "demand", lambda asked: None)
     monkeypatch.setattr(scorers, "load_judge", lambda name, weights: judge)
     assert "vlm: 1 prefer a, 2 prefer b, 5 ties, 4 missing" in said("-s", "vlm", run=run)
     assert views(run, "vlm")[:8] == [0, 0.5, 1, 0, 0.5, 0.5, 0.5, 0.5]
@@ -428,8 +469,10 @@ def test_a_judge_of_pairs_that_was_stopped_goes_on_where_it_was(run, monkeypatch
             return super().ask(images_a, images_b, prompts)
 
     tired, judge = Tired(), Opinionated()
+    monkeypatch.setattr(presence, "demand", lambda asked: None)
     monkeypatch.setattr(scorers, "load_judge", lambda name, weights: tired)
     assert ddpo("label", "-s", "vlm", run=run.root).exit_code == 130
+    monkeypatch.setattr(presence, "demand", lambda asked: None)
     monkeypatch.setattr(scorers, "load_judge", lambda name, weights: judge)
     said("-s", "vlm", run=run)
     assert len(judge.asked) == 12 - 5  # the first part of five pairs was committed
@@ -441,6 +484,24 @@ def test_a_judge_of_pairs_answers_every_pair_or_is_refused(run, monkeypatch):
         def ask(self, images_a, images_b, prompts):
             return super().ask(images_a, images_b, prompts)[:1]
 
+    monkeypatch.setattr(presence, "demand", lambda asked: None)
     monkeypatch.setattr(scorers, "load_judge", lambda name, weights: Lazy())
     with pytest.raises(UserError, match="judge vlm gave 1 answers about 2 pairs"):
         label.label(run, ["vlm"], Silent())
+
+
+def test_a_scorer_that_failed_does_not_join_the_recipe(run):
+    before = run.saved().label
+    result = ddpo("label", "-s", own("Endless"), "-s", own("Warmth"), "--judge", "consensus", run=run.root)
+    assert result.exit_code == 2
+    assert run.saved().label == before
+    made_by = json.loads((run.root / "manifest.json").read_text())["made_by"]
+    assert {made_by[f"label/{name}"]["status"] for name in ("endless", "warmth")} == {"failed"}
+    said("-s", own("Coolness"), "-s", own("Warmth"), "--judge", "consensus", run=run)
+    assert run.saved().label.consensus.of == ("coolness", "warmth")
+
+
+def test_without_a_scorer_those_that_will_be_trained_on_are_asked(run):
+    settings = ("label.scorers.warmth.id=none", "label.scorers.warmth.uses=own_scorers:Warmth", "label.ai=warmth")
+    told = said(*settings, "label.scorers.jpeg.id=none", "train.judges=[ai,jpeg,random]", run=run)
+    assert [line.split(":")[0] for line in told.splitlines() if " prefer a" in line] == ["warmth", "jpeg", "random"]

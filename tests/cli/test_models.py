@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from aifeedback_dpo import config, models
-from aifeedback_dpo.dpo import checkpoint
+from aifeedback_dpo.dpo import checkpoint, train
 from aifeedback_dpo.store import Run, decode_image, open_run
 from tests import tiny
 from tests.conftest import ddpo
@@ -144,6 +144,15 @@ def test_a_run_that_was_stopped_ends_as_a_straight_one_bit_for_bit(family, metho
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not list((stopped / "policies").rglob(checkpoint.FILE))
+
+
+def test_a_stop_after_the_last_step_goes_on_from_the_last_checkpoint(copy, monkeypatch):
+    run = copy("sd")
+    monkeypatch.setattr(train, "sync", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert ddpo("train", "--judge", "ai", run=run).exit_code == 130
+    monkeypatch.undo()
+    assert "going on after step 2 of 4" in good("train", "--judge", "ai", run=run)
+    assert not list((run / "policies").rglob(checkpoint.FILE))
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(copy, monkeypatch):

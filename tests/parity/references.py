@@ -39,7 +39,7 @@ from aifeedback_dpo.scorers import Scorer
 
 SIZE, WIDTH = 32, 16
 LONG = " ".join(f"a red fox number {count} in the snow," for count in range(25))  # about 200 tokens
-PROMPTS = ["a red circle", "Two GREEN crosses, & a dog's bone", "café ☕ in the snow", "", LONG]
+PROMPTS = ["a red circle", "Two GREEN crosses, & a dog's bone", "café ☕ in the snow", "", LONG, "a cat !="]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -118,6 +118,23 @@ def write_clip(
         CLIPImageProcessor(**sizes).save_pretrained(folder)
     if tokenizer:
         bpe().save_pretrained(folder)
+    return folder
+
+
+def with_code(folder: Path, auto_class: str) -> Path:
+    """Gives a folder code of its own for what it holds; it makes a folder `ran` in the current directory when it runs."""
+    (folder / "theirs.py").write_text("import os\nos.mkdir('ran')\nclass Theirs: ...\n")
+    theirs = "theirs.Theirs"
+    name, said = {
+        "AutoTokenizer": (
+            "tokenizer_config.json",
+            {"tokenizer_class": "Theirs", "auto_map": {auto_class: [theirs, None]}},
+        ),
+        "AutoProcessor": ("processor_config.json", {"processor_class": "Theirs", "auto_map": {auto_class: theirs}}),
+        "AutoConfig": ("config.json", {"model_type": "theirs", "auto_map": {auto_class: theirs}}),
+    }[auto_class]
+    before = json.loads((folder / name).read_text()) if (folder / name).is_file() else {}
+    (folder / name).write_text(json.dumps({**before, **said}))
     return folder
 
 

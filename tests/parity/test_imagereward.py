@@ -1,6 +1,7 @@
 """ImageReward against transformers' own BLIP, and what a checkpoint may not be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers import BertTokenizer
 from aifeedback_dpo import scorers
 from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import ModelMissing
+from aifeedback_dpo.scorers import imagereward
 from aifeedback_dpo.scorers.pixels import Pictures
 from tests.parity.imagereward_reference import (
     MED_CONFIG,
@@ -73,6 +75,20 @@ def test_a_picture_is_seen_once_for_all_scorers_on_the_same_weights(folder, bert
     expected = first.score(batch, PROMPTS)
     monkeypatch.setattr(second.model.blip.visual_encoder, "forward", None)
     assert second.score(batch, PROMPTS).tolist() == expected.tolist()
+
+
+def test_another_file_of_one_commit_is_another_tower_and_another_recipe(folder, bert):
+    shutil.copy(folder / "ImageReward.pt", folder / "ImageReward-v2.pt")
+    first, second = (load(folder, bert, file=file) for file in ("ImageReward.pt", "ImageReward-v2.pt"))
+    assert first.tower != second.tower
+    assert first.recipe != second.recipe
+
+
+@pytest.mark.parametrize("version", ["VERSION", "BLIP_VERSION"])
+def test_a_change_of_arithmetic_is_another_recipe(folder, bert, monkeypatch, version):
+    before = load(folder, bert).recipe
+    monkeypatch.setattr(imagereward, version, 0)
+    assert load(folder, bert).recipe != before
 
 
 def test_half_precision_is_another_recipe_and_near(folder, bert):

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from aifeedback_dpo import provenance, scorers, shapes
 from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import DataError, ModelMissing, UserError
-from aifeedback_dpo.scorers import aesthetic, open_clip_towers, towers
+from aifeedback_dpo.scorers import aesthetic, clip, hps, open_clip_towers, pickscore, towers
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.scorers.network import open_clip_tokens
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.shapes import grammar, oracle
 from aifeedback_dpo.shapes.build import vocabulary
@@ -39,6 +40,7 @@ from tests.parity.references import (
     published_head,
     transformers_images,
     transformers_texts,
+    with_code,
     write_clip,
     write_hps,
     write_open_clip,
@@ -74,18 +76,18 @@ def forget(scorer: Any) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_scorer_gives_the_numbers_of_its_reference(case, name):
-    assert case(name).difference(pictures(5), PROMPTS) <= 1e-5
+    assert case(name).difference(pictures(6), PROMPTS) <= 1e-5
     forget(case(name).scorer)
-    assert case(name).difference(pictures(6)[5:], PROMPTS[:1]) <= 1e-5
+    assert case(name).difference(pictures(6)[5:], PROMPTS[5:]) <= 1e-5
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_batch_scores_as_one_by_one(case, name):
     scorer, unit = case(name).scorer, case(name).unit
     forget(scorer)
-    together = scorer.score(pictures(5), PROMPTS)
+    together = scorer.score(pictures(6), PROMPTS)
     forget(scorer)
-    alone = [scorer.score([image], [prompt])[0] for image, prompt in zip(pictures(5), PROMPTS, strict=True)]
+    alone = [scorer.score([image], [prompt])[0] for image, prompt in zip(pictures(6), PROMPTS, strict=True)]
     assert together / unit == pytest.approx(np.array(alone) / unit, abs=1e-6)
     assert together.dtype == np.float32
     assert scorer.score([], []).shape == (0,)
@@ -101,6 +103,13 @@ def test_a_long_prompt_is_cut_with_its_end_token_kept_and_is_named(case, name):
     scorer.score([image], ["a short one"])
     assert {*prompts} <= scorer.truncated
     assert "a short one" not in scorer.truncated
+
+
+def test_a_word_whose_id_is_that_of_padding_costs_no_end_token():
+    tokenizer = open_clip.SimpleTokenizer()
+    ids, cut = open_clip_tokens(tokenizer, 77, to_limit=False)(["a cat !="])
+    assert ids.tolist() == [[49406, 320, 2368, 0, 284, 49407]]  # start, a, cat, !, =, end
+    assert cut == [False]
 
 
 def test_a_prompt_that_just_fits_is_not_cut(case):
@@ -185,6 +194,24 @@ def test_a_recipe_tells_weights_dtype_and_preprocessing_apart_and_nothing_else(f
     assert today != legacy
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("clip", clip), ("pickscore", pickscore), ("aesthetic", aesthetic), ("hpsv2.1", hps), ("clip", towers)],
+)
+def test_a_change_of_arithmetic_is_another_recipe(name, module, tmp_path, monkeypatch):
+    weights = ScorerWeights(id=str(write_hps(tmp_path)) if name == "hpsv2.1" else "shapes")
+    before = scorers.load(name, weights).recipe
+    monkeypatch.setattr(module, "VERSION", 0)
+    assert scorers.load(name, weights).recipe != before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_temperature_is_read_in_full_whatever_the_towers_run_in(folder, dtype):
+    exact, half = (towers.load(Weights(id=str(folder), dtype=each), "clip") for each in ("float32", dtype))
+    assert half.logit_scale == exact.logit_scale
+    assert {parameter.dtype for parameter in half.network.module.parameters()} == {getattr(torch, dtype)}
+
+
 def test_two_files_of_one_commit_are_two_models(tmp_path):
     old, new = (LocatedFile(tmp_path / name, "xswu/HPSv2", "c" * 40) for name in ("HPS_v2.pt", "HPS_v2.1.pt"))
     identities = {open_clip_towers.architecture_beside(file, "ViT-H-14").identity for file in (old, new)}
@@ -256,6 +283,29 @@ def test_a_tensor_that_is_not_there_is_never_made_up(folder, tmp_path):
         scorers.load("hpsv2.1", ScorerWeights(id=str(checkpoint)))
 
 
+def test_a_tensor_of_another_shape_is_one_line_with_both_shapes(folder, tmp_path):
+    at = Path(shutil.copytree(folder, tmp_path / "clip"))
+    tensors = load_file(at / "model.safetensors")
+    save_file({**tensors, "visual_projection.weight": torch.ones(16, 24)}, at / "model.safetensors")
+    with pytest.raises(ModelMissing, match=r"visual_projection\.weight has the shape \(16, 24\).* wants \(16, 32\)"):
+        towers.load(Weights(id=str(at)), "clip")
+
+
+@pytest.mark.parametrize("said", [{}, {"trust_remote_code": True}])
+def test_the_code_of_a_folder_never_runs_and_nobody_is_asked_whether_it_may(said, folder, tmp_path, monkeypatch):
+    known, unknown = Path(shutil.copytree(folder, tmp_path / "known")), write_open_clip(tmp_path / "unknown")
+    settings = json.loads((unknown / "open_clip_config.json").read_text())
+    settings["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "theirs", "tokenizer_kwargs": said}
+    (unknown / "open_clip_config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("it asked on stdin"))
+    # transformers has a tokenizer of its own for a CLIP
+    towers.load(Weights(id=str(with_code(known, "AutoTokenizer"))), "clip")
+    with pytest.raises(ModelMissing, match="custom code"):
+        towers.load(Weights(id=str(with_code(unknown, "AutoTokenizer"))), "clip")
+    assert not (tmp_path / "ran").exists()
+
+
 class Malice:
     """Unpickled, it would run a command."""
 
@@ -272,6 +322,18 @@ def test_a_pickle_never_runs(tmp_path, monkeypatch):
             scorers.load("hpsv2.1", ScorerWeights(id=file))
         assert "\n" not in str(found.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_text_tower_that_only_the_hub_has_is_refused_before_anybody_asks_there(tmp_path):
+    text = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}
+    for at in (tmp_path / "clip", tmp_path / "hps"):
+        at.mkdir()
+        (at / "open_clip_config.json").write_text(json.dumps({"model_cfg": open_clip_settings(text_cfg=text)}))
+    (tmp_path / "hps" / "HPS.pt").touch()
+    with pytest.raises(UserError, match="has roberta-base of the hub as its text tower"):
+        towers.load(Weights(id=str(tmp_path / "clip")), "clip")
+    with pytest.raises(UserError, match="has roberta-base of the hub as its text tower"):
+        scorers.load("hpsv2.1", ScorerWeights(id=str(tmp_path / "hps" / "HPS.pt")))
 
 
 def test_hps_asks_for_the_version_where_a_folder_has_several():
@@ -296,10 +358,10 @@ def tiny_in_open_clip(tmp_path, monkeypatch) -> str:
 
 def test_a_name_of_open_clip_is_its_architecture_and_the_weights_of_its_table(tiny_in_open_clip, tmp_path):
     at = write_open_clip(tmp_path / "same", quick_gelu=True)
-    expected = scorers.load("clip", ScorerWeights(id=str(at))).score(pictures(5), PROMPTS)
+    expected = scorers.load("clip", ScorerWeights(id=str(at))).score(pictures(6), PROMPTS)
     file = ScorerWeights(id="open_clip:tiny-clip", file=str(at / "open_clip_model.safetensors"))
     for weights in (ScorerWeights(id=tiny_in_open_clip), file):
-        assert scorers.load("clip", weights).score(pictures(5), PROMPTS) == pytest.approx(expected, abs=1e-6)
+        assert scorers.load("clip", weights).score(pictures(6), PROMPTS) == pytest.approx(expected, abs=1e-6)
 
 
 def test_weights_of_quickgelu_never_run_with_gelu(tmp_path):
@@ -310,6 +372,27 @@ def test_weights_of_quickgelu_never_run_with_gelu(tmp_path):
         open_clip_towers.folder(Located(at, "timm/vit_large_patch14_clip_224.openai", "r"))
 
 
+def test_a_file_of_an_architecture_with_two_activations_needs_one_to_be_named(tmp_path, monkeypatch):
+    """The tensors are the same, so only the scores would tell."""
+    for name, quick_gelu in (("tiny-two", False), ("tiny-two-quickgelu", True)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(open_clip_settings(quick_gelu=quick_gelu)))
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+    file = str(write_open_clip(tmp_path / "clip") / "open_clip_model.safetensors")
+    with pytest.raises(
+        UserError, match=r"write open_clip:tiny-two-quickgelu for .* open_clip:tiny-two-gelu for .*LAION"
+    ):
+        towers.load(ScorerWeights(id="open_clip:tiny-two", file=file), "clip")
+    plain = towers.load(Weights(id=str(tmp_path / "clip")), "clip")
+    gelu, quick = (
+        towers.load(ScorerWeights(id=f"open_clip:tiny-two-{activation}", file=file), "clip")
+        for activation in ("gelu", "quickgelu")
+    )
+    expected = plain.cosines(pictures(6), PROMPTS)
+    assert gelu.cosines(pictures(6), PROMPTS) == pytest.approx(expected, abs=1e-6)
+    assert quick.cosines(pictures(6), PROMPTS) != pytest.approx(expected, abs=1e-3)
+    assert gelu.stamp != quick.stamp
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -317,6 +400,8 @@ def test_weights_of_quickgelu_never_run_with_gelu(tmp_path):
         ("open_clip:ViT-H-14/openai", "Known: .*laion2b_s32b_b79k"),
         ("open_clip:ViT-H-14", "names no weights"),
         ("open_clip:ViT-B-16-SigLIP/webli", "tokenizer of timm/ViT-B-16-SigLIP"),
+        ("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k", "has roberta-base of the hub as its text tower"),
+        ("open_clip:ViT-H-14-gelu", "write open_clip:ViT-H-14/TAG"),
     ],
 )
 def test_a_name_that_open_clip_does_not_have_is_an_error_with_the_next_step(name, says):
@@ -407,6 +492,19 @@ def test_random_scores_are_the_same_for_the_same_picture_and_differ_otherwise(dr
     scored = toss.score(drawn, SHAPES)
     assert scored.tolist() == toss.score(drawn[:], SHAPES).tolist()
     assert len(set(scored.tolist())) == len(scored)
+
+
+def test_random_scores_are_of_the_rgb_pixels_and_arrays_will_do(drawn):
+    toss = scorers.load("random", ScorerWeights(id="none"))
+    expected = toss.score(drawn, SHAPES).tolist()
+    assert toss.score([image.convert("RGBA") for image in drawn], SHAPES).tolist() == expected
+    assert toss.score([np.asarray(image) for image in drawn], SHAPES).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["random", "jpeg"])
+def test_weights_for_a_scorer_that_has_none_are_refused(name):
+    with pytest.raises(UserError, match=rf"{name} takes no weights, and id is 'own'; leave it out, or write 'none'"):
+        scorers.load(name, ScorerWeights(id="own"))
 
 
 @pytest.mark.slow

@@ -66,3 +66,8 @@ def test_the_ai_judge_must_be_one_of_the_scorers():
 def test_settings_do_not_change_after_loading():
     with pytest.raises(Exception, match="frozen"):
         config.load("shapes").train.beta = 1.0
+
+
+def test_one_value_where_a_list_belongs_is_told_how_to_write_it():
+    with pytest.raises(UserError, match=r"write a list, as in train\.seeds=\[2\]"):
+        config.load("shapes", ["train.seeds=2"])

@@ -13,7 +13,7 @@ def row(policy, against, low, high, seeds=(0.6,)):
         "metric": "utility",
         "seeds": list(range(len(seeds))),
         "win_rate": {"value": value, "low": low, "high": high, "prompts": 100},
-        "difference": {"value": 0.1, "low": 0.05, "high": 0.2},
+        "difference": {"value": value - 0.5, "low": low - 0.5, "high": high - 0.5},
         "win_rate_by_training_seed": list(seeds),
         "in_loop": False,
     }
@@ -87,3 +87,19 @@ def test_no_scorer_with_a_hand_in_the_labels_decides():
     }
     assert headline.primary(told) == "aesthetic"
     assert headline.primary(told | {"labellers": ["clip"]}) == "pickscore"
+
+
+def test_a_share_and_a_mean_that_disagree_are_both_said():
+    mixed = row("pickscore", "base", 0.6, 0.8)
+    mixed["difference"] = {"value": -0.04, "low": -0.19, "high": 0.1}
+    told = result(row("pickscore", "human", 0.4, 0.6), row("human", "base", 0.4, 0.6), mixed)
+    (sentence,) = [text for text in headline.sentences(told) if "base model" in text and "pickscore" in text]
+    assert "more often preferred to, but lower on average than, the base model" in sentence
+
+
+def test_few_prompts_are_said_to_be_few():
+    told = result(
+        *(row(*sides, 0.4, 0.6) for sides in (("pickscore", "human"), ("human", "base"), ("pickscore", "base")))
+    )
+    assert not any("rough" in text for text in headline.sentences(told))
+    assert any("rough" in text for text in headline.sentences(told | {"prompts": 12}))

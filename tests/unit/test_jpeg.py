@@ -42,3 +42,8 @@ def test_a_transparent_picture_is_scored_as_its_rgb(scorer):
 def test_another_pillow_is_another_recipe(scorer, monkeypatch):
     monkeypatch.setattr(jpeg, "__version__", "0")
     assert scorers.load("jpeg", ScorerWeights(id="none")).recipe != scorer.recipe
+
+
+def test_a_change_of_arithmetic_is_another_recipe(scorer, monkeypatch):
+    monkeypatch.setattr(jpeg, "VERSION", 0)
+    assert scorers.load("jpeg", ScorerWeights(id="none")).recipe != scorer.recipe

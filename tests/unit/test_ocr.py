@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from aifeedback_dpo import scorers
 from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.scorers import ocr
 from aifeedback_dpo.scorers.ocr import legibility, quoted
 
 pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
@@ -102,6 +103,16 @@ def test_a_reader_that_fails_is_no_score(scorer, monkeypatch):
     monkeypatch.setattr(scorer, "reader", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         scorer.score([drawn("")], ['"hello"'])
+
+
+def test_weights_of_its_own_are_refused_as_it_has_none_to_choose_from():
+    with pytest.raises(UserError, match=r"ocr takes no weights, and id is '/models/ocr'; .* 'rapidocr'"):
+        scorers.load("ocr", ScorerWeights(id="/models/ocr"))
+
+
+def test_a_change_of_arithmetic_is_another_recipe(scorer, monkeypatch):
+    monkeypatch.setattr(ocr, "VERSION", 0)
+    assert scorers.load("ocr", WEIGHTS).recipe != scorer.recipe
 
 
 def test_the_reader_is_silent(scorer, capfd):

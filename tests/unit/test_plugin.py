@@ -55,6 +55,18 @@ def test_a_class_with_nothing_but_score_is_a_scorer(write):
     assert scorer.truncated == set()
 
 
+def test_a_processor_of_transformers_takes_the_pictures_as_they_come(write):
+    source = """
+from transformers import CLIPImageProcessor
+
+class Mine:
+    def score(self, images, prompts):
+        pixels = CLIPImageProcessor(do_normalize=False)(images=images, return_tensors="pt")["pixel_values"]
+        return pixels[:, 0].mean(dim=(1, 2))
+"""
+    assert load(f"{write(source)}:Mine").score([RED, BLUE], ["x", "y"]) == pytest.approx([1.0, 0.0])
+
+
 def test_it_goes_by_its_name_or_by_that_of_its_class(write):
     module = write(
         WARMTH
@@ -205,3 +217,22 @@ def test_what_cannot_be_found_is_one_line(write, source, uses, message):
     write(source)
     with pytest.raises(UserError, match=message):
         find(uses)
+
+
+def test_whatever_a_users_code_raises_is_one_line_with_its_place(write):
+    source = """
+class Bug:
+    def score(self, images, prompts):
+        return [1 / (len(images) - 1)]
+
+class Unborn:
+    def __init__(self):
+        {}["key"]
+
+    def score(self, images, prompts): ...
+"""
+    module = write(source)
+    with pytest.raises(UserError, match=r"my_module:Bug\.score raised ZeroDivisionError at my_module\.py:4: "):
+        load(f"{module}:Bug").score([RED], ["x"])
+    with pytest.raises(UserError, match=r"my_module:Unborn\.__init__ raised KeyError at my_module\.py:8: 'key'"):
+        load(f"{module}:Unborn")

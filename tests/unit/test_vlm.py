@@ -1,11 +1,13 @@
 """The pairwise judge: what counts as an answer, both orders, and a tiny LLaVA in the real format that talks nonsense."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
@@ -20,7 +22,9 @@ from transformers import (
 from aifeedback_dpo import scorers
 from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import ModelMissing
+from aifeedback_dpo.scorers import vlm
 from aifeedback_dpo.scorers.vlm import parse, plain
+from tests.parity.references import with_code
 
 TEMPLATE = (
     "{% for message in messages %}{{ message.role }}:"
@@ -202,6 +206,36 @@ def test_a_special_token_in_a_prompt_is_only_text():
 def test_the_recipe_is_of_the_weights_and_the_dtype(folder, judge):
     assert scorers.load_judge("vlm", ScorerWeights(id=str(folder))).recipe == judge.recipe
     assert scorers.load_judge("vlm", ScorerWeights(id=str(folder), dtype="bfloat16")).recipe != judge.recipe
+
+
+def test_a_change_of_arithmetic_is_another_recipe(folder, judge, monkeypatch):
+    monkeypatch.setattr(vlm, "VERSION", 0)
+    assert scorers.load_judge("vlm", ScorerWeights(id=str(folder))).recipe != judge.recipe
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [(None, r"no tensor .*q_proj\.weight"), (torch.ones(16, 8), r"q_proj\.weight has the shape \(16, 8\)")],
+)
+def test_a_tensor_that_is_not_there_or_does_not_fit_is_never_made_up(folder, tmp_path, row, says):
+    at = Path(shutil.copytree(folder, tmp_path / "llava"))
+    tensors = load_file(at / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("language_model.model.layers.0.self_attn.q_proj.weight"))
+    del tensors[name]
+    save_file(tensors if row is None else {**tensors, name: row}, at / "model.safetensors")
+    with pytest.raises(ModelMissing, match=says) as found:
+        scorers.load_judge("vlm", ScorerWeights(id=str(at)))
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("auto_class", ["AutoProcessor", "AutoConfig"])
+def test_the_code_of_a_folder_never_runs_and_nobody_is_asked_whether_it_may(folder, tmp_path, monkeypatch, auto_class):
+    at = with_code(Path(shutil.copytree(folder, tmp_path / "llava")), auto_class)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("it asked on stdin"))
+    with pytest.raises(ModelMissing, match="custom code"):
+        scorers.load_judge("vlm", ScorerWeights(id=str(at)))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path):
