@@ -42,6 +42,18 @@ class Weights(Settings):
     dtype: Dtype = "float32"
 
 
+class Autoencoder(Settings):
+    """Another autoencoder, hub id or folder. It runs in the model's dtype, and in float32 where latents are trained on."""
+
+    id: str
+    revision: str | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """As weights that can be found."""
+        return Weights(id=self.id, revision=self.revision)
+
+
 class Adapter(Settings):
     """A LoRA in the diffusers format that is merged into a model when it is loaded: hub id, folder or file."""
 
@@ -54,7 +66,7 @@ class Adapter(Settings):
 class Model(Weights):
     """A text-to-image pipeline in the diffusers format."""
 
-    vae: Weights | None = Field(None, description="another autoencoder, such as SDXL's that is safe in float16")
+    vae: Autoencoder | None = Field(None, description="another autoencoder, such as SDXL's that is safe in float16")
     adapters: tuple[Adapter, ...] = ()
     offload: Literal["none", "model", "sequential"] = Field(
         "none", description="while drawing, keep on the GPU the component at work (model) or the layer (sequential)"

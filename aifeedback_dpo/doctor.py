@@ -113,7 +113,7 @@ def needs(name: str, here: Machine) -> Needs:
     for model in (recipe.model, *recipe.generate.pool):
         fetch[model.id] = _part(model, "pipeline")
         if model.vae:
-            fetch[model.vae.id] = _part(model.vae, "vae")
+            fetch[model.vae.id] = _part(model.vae.weights, "vae")
     for scorer, found in recipe.label.scorers.items():
         fetch[scorer] = presence.missing(scorer, found)
     memory = memory_gb(recipe)

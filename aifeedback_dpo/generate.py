@@ -1,5 +1,6 @@
 """Stage 1: prompts to pictures to pairs. Pairs are drawn before anyone has seen a score, so every judge gets the same."""
 
+import gc
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -78,6 +79,7 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
             title = "Generating images" if len(sources) == 1 else f"Generating images with {source.identity.name}"
             sampling.take(run, model, own, progress, name=title)
             del model
+            gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
     _commit_pairs(run, shots)
     run.record("generate", "done", **facts)
     return plan(run)

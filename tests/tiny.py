@@ -97,6 +97,8 @@ def _sd3() -> StableDiffusion3Pipeline:
         caption_projection_dim=16,
         pooled_projection_dim=2 * WIDTH,
         pos_embed_max_size=16,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
     )
     return StableDiffusion3Pipeline(
         transformer=transformer,

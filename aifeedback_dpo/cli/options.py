@@ -126,10 +126,16 @@ def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | Non
 
 
 def model_overrides(models: list[str]) -> list[str]:
-    """What `--model` stands for: the first is the recipe's model, and several are the pool that draws."""
-    chosen = [f"model.id={json.dumps(models[0])}"] if models else []
-    pool = json.dumps([{"id": name, "dtype": "${oc.select:model.dtype,float32}"} for name in models])
-    return chosen + ([f"generate.pool={pool}"] if len(models) > 1 else [])
+    """What `--model` stands for: the first is the recipe's model, and several are the pool that draws.
+
+    The recipe's autoencoder, adapters and revision belong to its own model and do not go with another.
+    """
+    if not models:
+        return []
+    chosen = [f"model.id={json.dumps(models[0])}", "model.vae=null", "model.adapters=[]", "model.revision=null"]
+    how = {"dtype": "${oc.select:model.dtype,float32}", "offload": "${oc.select:model.offload,none}"}
+    pool = json.dumps([{"id": name, **how} for name in models])
+    return [*chosen, f"generate.pool={pool if len(models) > 1 else '[]'}"]
 
 
 def emit(data: Any) -> None:

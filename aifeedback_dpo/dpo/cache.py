@@ -26,7 +26,7 @@ class Cache:
     """Rows of latents (n c h w) with their `sizes` (n 6), and of each prompt tensor (m ...), found by id.
 
     A row of `sizes` is the picture's true height and width, the top and left of its crop, and its height and width here.
-    Prompt row 0 is the empty caption.
+    Prompt row 0 is no caption, as guidance takes it: zeros in SDXL.
     """
 
     latents: Tensor
@@ -58,7 +58,7 @@ def prepare(run: Run, model: Diffuser, progress: engine.Progress) -> Cache:
         f"latents-{content_id(*made_by, run.recipe.train.resolution, *image_ids)}",
         lambda: _encode(run, model, image_ids, progress),
     )
-    texts = ["", *(prompts[prompt_id] for prompt_id in prompt_ids)]
+    texts = [prompts[prompt_id] for prompt_id in prompt_ids]
     read = _cached(run, f"prompts-{content_id(*made_by, *texts)}", lambda: _read(run, model, texts, progress))
     return Cache(
         encoded["latents"],
@@ -99,8 +99,8 @@ def _cached(run: Run, name: str, compute: Callable[[], Rows]) -> Rows:
 
 def _read(run: Run, model: Diffuser, texts: Sequence[str], progress: engine.Progress) -> Rows:
     size = run.recipe.generate.batch_size
-    found: list[Rows] = []
     with model.placed(*model.family.TEXT), progress.task("Encoding prompts", len(texts)) as bar:
+        found = [{name: rows.cpu() for name, rows in model.encode_negative().items()}]
         for at in range(0, len(texts), size):
             found.append({name: rows.cpu() for name, rows in model.encode_prompts(texts[at : at + size]).items()})
             bar.advance(len(texts[at : at + size]))

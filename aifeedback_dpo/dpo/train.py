@@ -37,16 +37,27 @@ def train(run: Run, judges: Sequence[str], progress: engine.Progress) -> list[di
     """Trains what is not trained yet; a policy is there whole or not at all. Gives the policies' descriptions."""
     jobs = plan(run, judges)
     left = [job for job in jobs if not job.done]
+    for job in jobs:
+        if job.done:
+            (job.folder / checkpoint.FILE).unlink(missing_ok=True)  # of a kill right after it was finished
     if left:
         accelerator = _accelerator(run.recipe.train)
         progress.note(f"Loading {run.recipe.model.id}")
         model = models.load(run.recipe.model)
+        _check(model, run.recipe.train)
         prepared = cache.prepare(run, model, progress)
         for job in left:
             run.record(f"train/{job.judge}/seed-{job.seed}", "running", made_from=job.made_from)
             _train_one(run, job, model, prepared, accelerator, progress)
             run.record(f"train/{job.judge}/seed-{job.seed}", "done", pairs=len(job.pairs), ties=job.ties)
     return [read_policy(job.folder) for job in jobs]
+
+
+def _check(model: Diffuser, settings: Train) -> None:
+    """Raises UserError, before anything is encoded, for settings that do not go with this model."""
+    model.schedule.times(settings.timesteps, settings.shift, (64, 64))
+    if settings.method == "lora":
+        model.lora_modules(settings.modules)
 
 
 def _accelerator(settings: Train) -> Accelerator:
@@ -137,6 +148,8 @@ class Policy:
             network.enable_gradient_checkpointing()
         self.dtype = model.dtype if settings.method == "lora" else torch.float32
         self.trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        if getattr(accelerator, "scaler", None):  # a fresh one: a policy does not depend on which was trained before it
+            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)
         optimizer = _optimizer(settings, list(self.trained.values()))
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule

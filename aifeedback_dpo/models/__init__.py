@@ -27,7 +27,7 @@ def identify(model: config.Model) -> Identity:
     base = weights.identify(model, "pipeline")
     if not model.vae and not model.adapters:
         return base
-    vae = weights.identify(model.vae, "vae").revision if model.vae else None
+    vae = weights.identify(model.vae.weights, "vae").revision if model.vae else None
     merged = [[adapter_file(adapter).revision, adapter.weight] for adapter in model.adapters]
     return Identity(base.name, content_id(base.revision, vae, merged))
 

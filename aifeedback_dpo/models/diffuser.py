@@ -14,10 +14,10 @@ from jaxtyping import Float
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from aifeedback_dpo import config, models
-from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.models.family import Family, Rows
 from aifeedback_dpo.models.schedules import Schedule
 from aifeedback_dpo.weights import Identity, loading, locate
@@ -57,6 +57,8 @@ class Diffuser:
             if (module := getattr(self.pipeline, name)) is not None:
                 module.eval().requires_grad_(False)
         self._own_scheduler = self.pipeline.scheduler
+        if self.pipeline.vae.config.get("latents_mean") is not None:
+            raise UserError(f"{self.identity.name}: its autoencoder shifts latents by channel, which is not supported")
         try:
             self.schedule = self.family.schedule(self.pipeline)
         except UserError as error:
@@ -124,7 +126,14 @@ class Diffuser:
                 raise UserError(
                     f"generate.scheduler={name} does not go with {self.identity.name} ({own}); leave it out"
                 )
-            self.pipeline.scheduler = getattr(diffusers, cls).from_config(self._own_scheduler.config, **arguments)
+            chosen = getattr(diffusers, cls).from_config(self._own_scheduler.config, **arguments)
+            kept, new = (getattr(each, "alphas_cumprod", None) for each in (self._own_scheduler, chosen))
+            if kept is not None and (new is None or not torch.allclose(kept, new, atol=1e-4)):
+                raise UserError(
+                    f"generate.scheduler={name} cannot follow the noise schedule of {self.identity.name}; leave it out, or "
+                    "take ddim or unipc"
+                )
+            self.pipeline.scheduler = chosen
         try:
             yield
         finally:
@@ -136,6 +145,10 @@ class Diffuser:
         return self.family.encode_prompts(self.pipeline, prompts, self.device)
 
     @torch.inference_mode()
+    def encode_negative(self, prompt: str = "") -> Rows:
+        """The row that guidance steers away from; that of no prompt is also what a dropped caption is trained as."""
+        return self.family.encode_negative(self.pipeline, prompt, self.device)
+
     def sample(
         self,
         prompts: Sequence[str],
@@ -148,49 +161,65 @@ class Diffuser:
         height: int | None = None,
     ) -> list[Image.Image]:
         """One picture a prompt; its seed alone decides its noise, drawn on the CPU so that every device starts alike."""
-        self._get_ready()
+        self._get_ready()  # outside inference mode, in which weights that move could not be trained any more
         unique = list(dict.fromkeys(prompts))
         rows = [unique.index(prompt) for prompt in prompts]
         encoded = {name: value[rows] for name, value in self.encode_prompts(unique).items()}
-        negative = self.family.encode_negative(self.pipeline, negative_prompt, self.device)
-        negative = {name: value.expand(len(rows), *value.shape[1:]) for name, value in negative.items()}
-        pictures: list[Image.Image] = self.pipeline(
-            **self.family.arguments(encoded, negative, guidance=guidance),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            num_inference_steps=steps,
-            width=width,
-            height=height,
-        ).images
+        negative = {
+            name: value.expand(len(rows), *value.shape[1:])
+            for name, value in self.encode_negative(negative_prompt).items()
+        }
+        with torch.inference_mode():
+            pictures: list[Image.Image] = self.pipeline(
+                **self.family.arguments(encoded, negative, guidance=guidance),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                num_inference_steps=steps,
+                width=width,
+                height=height,
+            ).images
         return pictures
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Scaled latents of pictures in [-1, 1], float32: the mean where the autoencoder gives a distribution.
 
-        An autoencoder that overflows in float16, as SDXL's own, runs in float32.
+        It runs in float32 whatever the model does, since latents are made once and trained on often, and SDXL's own overflows
+        in float16. Raises DdpoError for latents that are not finite.
         """
         vae = self.pipeline.vae
-        upcast = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
-        if upcast:
-            vae.to(torch.float32)
-        encoded = vae.encode(pixels.to(self.device, vae.dtype))
-        if upcast:
-            vae.to(self.dtype)
+        kept = vae.dtype
+        vae.to(torch.float32)
+        with torch.inference_mode():
+            encoded = vae.encode(pixels.to(self.device))
+        vae.to(kept)
         latents = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
-        return (latents.float() - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+        if not latents.isfinite().all():
+            raise DdpoError(f"the autoencoder of {self.identity.name} gives latents that are not finite; set model.vae")
+        return (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+
+    def lora_modules(self, modules: Sequence[str] | None) -> list[str]:
+        """The modules that a LoRA is put on: those named, or the family's that this denoiser has.
+
+        Raises UserError for one that names no linear layer or convolution of it.
+        """
+        fitting = [name for name, module in self.denoiser.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+
+        def fits(wanted: str) -> bool:
+            return any(name == wanted or name.endswith(f".{wanted}") for name in fitting)
+
+        if modules is None:
+            return [module for module in self.family.LORA if fits(module)]
+        if missing := [module for module in modules if not fits(module)]:
+            raise UserError(f"train.modules: the {self.family.DENOISER} has no layer named {', '.join(missing)}")
+        return list(modules)
 
     def lora(self, rank: int, modules: Sequence[str] | None) -> Any:
         """Puts a trainable adapter on the denoiser, its weights in float32 whatever that runs in; it starts as the identity.
 
         Raises UserError for a module that the denoiser does not have.
         """
-        denoiser, wanted = self.denoiser, list(modules or self.family.LORA)
-        names = [name for name, _ in denoiser.named_modules()]
-        missing = [module for module in wanted if not any(name.endswith(module) for name in names)]
-        if missing:
-            raise UserError(f"train.modules: the {self.family.DENOISER} has no module named {', '.join(missing)}")
+        denoiser, wanted = self.denoiser, self.lora_modules(modules)
         denoiser.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=wanted, init_lora_weights="gaussian"), ADAPTER
         )
@@ -248,7 +277,7 @@ def load(model: config.Model) -> Diffuser:
     dtype = getattr(torch, model.dtype)
     parts: dict[str, Any] = dict(family.NOT_LOADED)
     if model.vae:
-        vae = locate(model.vae, "vae")
+        vae = locate(model.vae.weights, "vae")
         with loading(vae, "an AutoencoderKL in the diffusers format"):
             parts["vae"] = AutoencoderKL.from_pretrained(vae.folder, dtype=dtype, local_files_only=True)
     with loading(located, f"a {family.PIPELINE.__name__} in the diffusers format"):

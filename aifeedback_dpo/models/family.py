@@ -35,7 +35,7 @@ class Family(Protocol):
     TEXT: tuple[str, ...]
     """The components that encode prompts."""
     LORA: tuple[str, ...]
-    """The modules that a LoRA targets when a recipe names none: the attention projections."""
+    """The modules that a LoRA targets when a recipe names none, where a denoiser has them: the attention projections."""
     NOT_LOADED: dict[str, Any]
     """Arguments of `from_pretrained` that leave optional components out."""
 

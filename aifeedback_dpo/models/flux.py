@@ -26,7 +26,8 @@ def schedule(pipeline: Any) -> Schedule:
 
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str], device: torch.device) -> Rows:
-    embeds, pooled, _ = pipeline.encode_prompt(list(prompts), prompt_2=None, device=device)
+    tokens = 512 if pipeline.transformer.config.guidance_embeds else 256  # as published: dev, schnell
+    embeds, pooled, _ = pipeline.encode_prompt(list(prompts), prompt_2=None, device=device, max_sequence_length=tokens)
     return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
 

@@ -45,8 +45,11 @@ class Schedule(Protocol):
 class Steps:
     """A DDPM schedule of integer steps: Stable Diffusion 1, 2 and XL."""
 
-    def __init__(self, scheduler_config: Any) -> None:
-        self.schedule = DDPMScheduler.from_config(scheduler_config)
+    def __init__(self, scheduler: Any) -> None:
+        if not hasattr(scheduler, "alphas_cumprod"):
+            name = type(scheduler).__name__
+            raise UserError(f"the scheduler {name} has no schedule of DDPM's, which this family is trained with")
+        self.schedule = DDPMScheduler.from_config(scheduler.config)
         self.prediction = self.schedule.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(

@@ -24,7 +24,7 @@ NOT_LOADED = {
 
 
 def schedule(pipeline: Any) -> Schedule:
-    return Steps(pipeline.scheduler.config)
+    return Steps(pipeline.scheduler)
 
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str], device: torch.device) -> Rows:

@@ -14,7 +14,7 @@ from aifeedback_dpo.models.schedules import Flow, Schedule
 PIPELINE = StableDiffusion3Pipeline
 DENOISER = "transformer"
 TEXT = ("text_encoder", "text_encoder_2", "text_encoder_3")
-LORA = JOINT_ATTENTION
+LORA = (*JOINT_ATTENTION, "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")  # the last in 3.5 medium only
 NOT_LOADED = {"feature_extractor": None, "image_encoder": None}
 
 STEPS = 1000  # the transformer is told the noise level times this

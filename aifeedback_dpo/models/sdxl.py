@@ -19,7 +19,7 @@ NOT_LOADED = {"feature_extractor": None, "image_encoder": None, "add_watermarker
 
 
 def schedule(pipeline: Any) -> Schedule:
-    return Steps(pipeline.scheduler.config)
+    return Steps(pipeline.scheduler)
 
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str], device: torch.device) -> Rows:

@@ -91,22 +91,36 @@ def test_the_whole_loop_runs(family, copy):
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_lora_changes_the_picture_in_plain_diffusers(family, copy):
+def test_plain_diffusers_reads_the_lora_that_was_trained(family, copy):
     run = copy(family)
     good("train", "--judge", "ai", run=run)
     first = rows(run)[0]
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-4)  # the adapter starts as the identity
-    model = open_run(run, None).recipe.model
-    pipeline = models.load(model).pipeline
-    embeds = models.load(model).encode_prompts(["a red circle"])
+    model = models.load(open_run(run, None).recipe.model)
+    prompts, seed = model.encode_prompts(["a red circle"]), torch.Generator().manual_seed(0)
+    channels = 4 if family in ("sd", "sdxl") else 16
+    noisy, times = torch.randn(1, channels, 16, 16, generator=seed), torch.tensor([300.0 if channels == 4 else 0.3])
+    conditions = prompts | {"sizes": torch.tensor([[32, 32, 0, 0, 32, 32]])}
 
-    def draw():
-        shot = {"num_inference_steps": 2, "guidance_scale": 1.0, "width": 32, "height": 32}
-        return np.asarray(pipeline(**embeds, **shot, generator=torch.Generator().manual_seed(0)).images[0])
+    def predict():
+        with torch.no_grad():
+            return model.family.predict(model.denoiser, noisy, times, conditions, guidance=3.5)
 
-    before = draw()
-    pipeline.load_lora_weights(run / "policies" / "pickscore" / "seed-0")
-    assert (draw() != before).any()
+    before = predict()
+    model.pipeline.load_lora_weights(run / "policies" / "pickscore" / "seed-0")
+    ours = {name: value for name, value in weights(run).items() if "lora_B" in name or "lora.up" in name}
+    assert ours and any(value.any() for value in ours.values())
+    assert not torch.allclose(predict(), before, atol=1e-6)
+    model.pipeline.fuse_lora()
+    model.pipeline.unload_lora_weights()
+    by_hand = models.load(open_run(run, None).recipe.model)
+    for name, value in weights(run).items():  # W + B A, with rank = alpha
+        if "lora_A" in name:
+            module = by_hand.denoiser.get_submodule(name.split(".", 1)[1].removesuffix(".lora_A.weight"))
+            module.weight.data += weights(run)[name.replace("lora_A", "lora_B")] @ value
+    with torch.no_grad():
+        expected = by_hand.family.predict(by_hand.denoiser, noisy, times, conditions, guidance=3.5)
+    assert torch.allclose(predict(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 from aifeedback_dpo import config, models
+from aifeedback_dpo.cli.options import model_overrides
 from aifeedback_dpo.dpo.cache import frame
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.models import flux
@@ -30,6 +31,10 @@ def model(request, folders):
     return models.load(config.Model(id=str(folders[request.param])))
 
 
+def stepped(**settings):
+    return Steps(DDPMScheduler(**settings))
+
+
 def noised():
     torch.manual_seed(0)
     return torch.randn(LATENTS), torch.randn(LATENTS), torch.tensor([0, 417, 999])
@@ -44,9 +49,7 @@ def test_steps_noise_and_target_are_those_of_the_equations(prediction):
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     kept = torch.cumprod(1 - betas, 0)[times].view(-1, 1, 1, 1)
     signal, noisiness = kept.sqrt(), (1 - kept).sqrt()
-    steps = Steps(
-        {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction}
-    )
+    steps = stepped(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction)
     assert torch.allclose(
         steps.add_noise(latents, noise, times).double(), signal * latents + noisiness * noise, atol=1e-5
     )
@@ -67,14 +70,18 @@ def test_flow_noise_is_that_of_diffusers_scheduler_at_its_own_levels():
 def test_at_zero_terminal_snr_the_last_step_is_pure_noise_and_only_v_can_be_predicted():
     latents, noise, times = noised()
     zero = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
-    steps = Steps(zero)
+    steps = stepped(**zero)
     assert torch.allclose(steps.add_noise(latents, noise, times)[2], noise[2], atol=1e-6)
     assert torch.allclose(steps.target(latents, noise, times)[2], -latents[2], atol=1e-6)
     assert steps.weight(times, "eps_equivalent")[2] == pytest.approx(0.0, abs=1e-10)
     with pytest.raises(UserError, match="zero terminal SNR"):
-        Steps(zero | {"prediction_type": "epsilon"})
+        stepped(**zero | {"prediction_type": "epsilon"})
+    with pytest.raises(UserError, match="has no schedule of DDPM's"):
+        Steps(EDMEulerScheduler())  # as in Playground v2.5: its noise levels are not these
+    with pytest.raises(UserError, match="has no schedule of DDPM's"):
+        Steps(FlowMatchEulerDiscreteScheduler())
     with pytest.raises(UserError, match="predicts 'sample'"):
-        Steps({"prediction_type": "sample"})
+        stepped(prediction_type="sample")
 
 
 def test_eps_equivalent_errors_are_those_of_the_noise_that_the_prediction_implies():
@@ -85,7 +92,7 @@ def test_eps_equivalent_errors_are_those_of_the_noise_that_the_prediction_implie
     def error(one, other):
         return (one - other).square().mean(dim=(1, 2, 3)).double()
 
-    steps = Steps({"prediction_type": "v_prediction"})
+    steps = stepped(prediction_type="v_prediction")
     kept = DDPMScheduler().alphas_cumprod[times].view(-1, 1, 1, 1)
     noisy, target = steps.add_noise(latents, noise, times), steps.target(latents, noise, times)
     implied = (1 - kept).sqrt() * noisy + kept.sqrt() * guess
@@ -99,7 +106,7 @@ def test_eps_equivalent_errors_are_those_of_the_noise_that_the_prediction_implie
     weighted = flow.weight(levels, "eps_equivalent") * error(guess, target)
     assert weighted == pytest.approx(error(implied, noise).numpy(), rel=1e-4)
 
-    epsilon = Steps({})
+    epsilon = stepped()
     assert epsilon.weight(times, "eps_equivalent").tolist() == epsilon.weight(times, "uniform").tolist() == [1, 1, 1]
 
 
@@ -134,7 +141,7 @@ def test_logit_normal_levels_have_their_median_in_the_middle_and_thin_ends():
 def test_flow_settings_are_refused_for_steps():
     for distribution, shift in (("logit_normal", 1.0), ("uniform", 3.0), ("uniform", "model")):
         with pytest.raises(UserError, match="flow models"):
-            Steps({}).times(distribution, shift, (8, 8))
+            stepped().times(distribution, shift, (8, 8))
 
 
 # -- the networks ----------------------------------------------------------------------------------------------------
@@ -242,6 +249,36 @@ def test_a_scheduler_goes_with_what_the_model_predicts(folders):
         assert steps.scheduler_name == "DPMSolverMultistepScheduler"
         assert steps.pipeline.scheduler.config.prediction_type == "v_prediction"
     assert steps.scheduler_name == "DDIMScheduler"
+    with pytest.raises(UserError, match="cannot follow the noise schedule"), steps.scheduler("pndm"):
+        pass  # it knows nothing of zero terminal SNR
+
+
+def test_latents_are_encoded_in_float32_and_the_autoencoder_is_left_as_it_was(folders):
+    full, half = (models.load(config.Model(id=str(folders["sd"]), dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    latents = half.encode_images(pixels)
+    assert half.pipeline.vae.dtype == torch.bfloat16
+    exact = full.encode_images(pixels)  # its weights have 8 more bits
+    assert (latents - exact).abs().max() < 0.02 * exact.abs().max()
+    assert (latents.bfloat16().float() != latents).any()
+
+
+def test_a_lora_is_put_on_both_attentions_of_stable_diffusion_3_5(folders):
+    model = models.load(config.Model(id=str(folders["sd3"])))
+    assert {"attn.to_q", "attn2.to_q", "attn.add_q_proj"} <= set(model.lora_modules(None))
+    assert model.lora_modules(["attn2.to_k"]) == ["attn2.to_k"]
+    for wrong in ("o_q", "to_out", "nothing"):
+        with pytest.raises(UserError, match=f"no layer named {wrong}"):
+            model.lora_modules([wrong])
+
+
+def test_another_model_does_not_get_the_recipes_autoencoder():
+    for names in (["/models/one"], ["/models/one", "/models/two"]):
+        recipe = config.load("sdxl", model_overrides(names))
+        assert recipe.model.id == "/models/one"
+        assert recipe.model.vae is None
+        assert [drawer.id for drawer in recipe.generate.pool] == (names if len(names) > 1 else [])
+        assert {drawer.dtype for drawer in recipe.generate.pool} <= {recipe.model.dtype}
 
 
 def test_offload_without_a_gpu_is_an_error(folders, monkeypatch):
@@ -253,7 +290,7 @@ def test_offload_without_a_gpu_is_an_error(folders, monkeypatch):
 def test_another_autoencoder_and_a_merged_adapter_make_another_model(folders, tmp_path):
     plain = config.Model(id=str(folders["sd"]))
     other = tiny.write("sd", tmp_path / "other", seed=1) / "vae"
-    with_vae = plain.model_copy(update={"vae": config.Weights(id=str(other))})
+    with_vae = plain.model_copy(update={"vae": config.Autoencoder(id=str(other))})
     loaded = models.load(plain)
     loaded.lora(2, None)
     torch.manual_seed(3)

@@ -1,12 +1,13 @@
 """Draws depend on seed, pair and visit, and on nothing else."""
 
 import torch
+from diffusers import DDPMScheduler
 
 from aifeedback_dpo.dpo import noise
 from aifeedback_dpo.models.schedules import Steps
 
-STEPS = Steps({"num_train_timesteps": 1000}).times("uniform", 1.0, (3, 3))
-TEN = Steps({"num_train_timesteps": 10}).times("uniform", 1.0, (1, 1))
+STEPS = Steps(DDPMScheduler(num_train_timesteps=1000)).times("uniform", 1.0, (3, 3))
+TEN = Steps(DDPMScheduler(num_train_timesteps=10)).times("uniform", 1.0, (1, 1))
 
 
 def test_a_draw_is_the_same_alone_and_in_any_batch():
