@@ -220,7 +220,7 @@ def test_judges_without_a_training_seed_in_common_are_told_before_anything_is_dr
 
 def test_a_setting_that_failed_may_be_corrected(copied):
     shutil.rmtree(copied / "policies")
-    refused(ddpo("train", "train.modules=[foo]", run=copied), 2, "no module named foo")
+    refused(ddpo("train", "train.modules=[foo]", run=copied), 2, "no layer named foo")
     assert ddpo("train", "--judge", "random", "train.modules=[to_q]", run=copied).exit_code == 0
 
 
