@@ -53,20 +53,10 @@ def cached(repository: Repository, lacks: Callable[[Path], str | None]) -> Path 
 
     huggingface_hub takes any snapshot for whole whose file list it has not kept, as after a single file was fetched.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = Path(
-            snapshot_download(
-                repository.id,
-                repo_type=repository.kind,
-                revision=repository.revision,
-                allow_patterns=list(repository.files),
-                ignore_patterns=list(repository.without),
-                local_files_only=True,
-            )
-        )
+        folder = _snapshot(repository, local_files_only=True)
     except (OSError, HFValidationError):
         return None
     return None if lacks(folder) else folder
@@ -101,24 +91,29 @@ def download(repository: Repository, lacks: Callable[[Path], str | None]) -> Pat
 
     The revision is given as it was asked for, so that the cache notes which commit it stands for.
     """
-    from huggingface_hub import snapshot_download
-
     commit(repository)
     with explained(repository):
-        folder = Path(
-            snapshot_download(
-                repository.id,
-                repo_type=repository.kind,
-                revision=repository.revision,
-                allow_patterns=list(repository.files),
-                ignore_patterns=list(repository.without),
-            )
-        )
+        folder = _snapshot(repository, local_files_only=False)
     if missing := lacks(folder):
         raise ModelMissing(
             f"{repository.id} came without {missing}: the hub has none, or the download broke off; run the same command again"
         )
     return folder
+
+
+def _snapshot(repository: Repository, *, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            repository.id,
+            repo_type=repository.kind,
+            revision=repository.revision,
+            allow_patterns=list(repository.files),
+            ignore_patterns=list(repository.without),
+            local_files_only=local_files_only,
+        )
+    )
 
 
 def check_access(repository: Repository) -> None:
