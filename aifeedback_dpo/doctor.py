@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aifeedback_dpo import config, hub, prompts, weights
-from aifeedback_dpo.config import Model, Recipe
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.scorers import presence
+from aifeedback_dpo.settings import Model, Recipe, Weights
 
 PACKAGES = (
     "aifeedback_dpo",
@@ -151,7 +151,7 @@ def _drawing(model: Model) -> float:
     return held * BYTES[model.dtype]
 
 
-def _part(model: config.Weights, part: str) -> list[str]:
+def _part(model: Weights, part: str) -> list[str]:
     return [] if weights.here(model, part) else [weights.repository(model, part).fetch]
 
 

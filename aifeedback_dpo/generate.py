@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from aifeedback_dpo import engine, models, prompts
-from aifeedback_dpo.config import Drawer, Model, Recipe
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.models import sampling
 from aifeedback_dpo.records import pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
+from aifeedback_dpo.settings import Drawer, Model, Recipe
 from aifeedback_dpo.store import Run
 
 BYTES_PER_PIXEL = 1.2

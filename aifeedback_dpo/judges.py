@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import Label, Recipe, ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.settings import Label, Recipe, ScorerWeights
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from aifeedback_dpo import engine, judges, preferences, scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.judges import Asked
 from aifeedback_dpo.preferences import Column
 from aifeedback_dpo.records import CONSENSUS, HUMAN
 from aifeedback_dpo.scorers import PairJudge, Scorer, asking, presence, scoring
+from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run, decode_image
 
 Pairs = Sequence[Mapping[str, str]]  # rows of the table `pairs`

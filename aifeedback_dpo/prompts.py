@@ -17,10 +17,11 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from aifeedback_dpo import config, hub
+from aifeedback_dpo import hub
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.records import prompt_id
+from aifeedback_dpo.settings import Prompts as PromptsSettings
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
 
@@ -63,7 +64,7 @@ def at_hand(run: Run) -> Prompts | None:
     return _split(_distinct(_of_file(settings)), settings, Path(settings.source).name)
 
 
-def on_hub(settings: config.Prompts) -> bool:
+def on_hub(settings: PromptsSettings) -> bool:
     """Whether the source is a dataset of the hub: an `owner/name` that is no file here and does not end like one."""
     path = Path(settings.source)
     is_file = path.exists() or path.suffix.lower() in (*filter(None, TEXT), *TABLES)
@@ -105,7 +106,7 @@ def _held(run: Run) -> Prompts | None:
     return Prompts(split["train"], split["eval"], rows[0]["source"])
 
 
-def _split(texts: list[str], settings: config.Prompts, source: str) -> Prompts:
+def _split(texts: list[str], settings: PromptsSettings, source: str) -> Prompts:
     if len(texts) < settings.train + settings.eval:
         raise UserError(
             f"{settings.source} has {len(texts)} different prompts; prompts.train + prompts.eval asks for "
@@ -115,7 +116,7 @@ def _split(texts: list[str], settings: config.Prompts, source: str) -> Prompts:
     return Prompts(texts[:cut][: settings.train], texts[cut:], source)
 
 
-def _enough(found: Prompts, settings: config.Prompts) -> Prompts:
+def _enough(found: Prompts, settings: PromptsSettings) -> Prompts:
     for split, asked, there in (("train", settings.train, found.train), ("eval", settings.eval, found.eval)):
         if len(there) < asked:
             raise UserError(f"prompts.{split} is {asked}; {settings.source} has {len(there)}")
@@ -136,7 +137,7 @@ def _distinct(texts: Iterable[str], count: int | None = None) -> list[str]:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _of_file(settings: config.Prompts) -> Iterator[str]:
+def _of_file(settings: PromptsSettings) -> Iterator[str]:
     path = Path(settings.source).expanduser()
     suffix = path.suffix.lower()
     if suffix not in (*TEXT, *TABLES) and path.is_file():
@@ -203,7 +204,7 @@ def _need(column: str, columns: Iterable[str], source: object) -> None:
         raise UserError(f"prompts.column is '{column}'; {source} has {', '.join(map(str, found)) or 'no columns'}")
 
 
-def _text(value: Any, settings: config.Prompts) -> str:
+def _text(value: Any, settings: PromptsSettings) -> str:
     if not isinstance(value, str):
         raise UserError(
             f"prompts.column is '{settings.column}', which holds {type(value).__name__} in {settings.source}, not text"
@@ -215,7 +216,7 @@ def _text(value: Any, settings: config.Prompts) -> str:
 
 
 @cache
-def _of_hub(settings: config.Prompts) -> Prompts:
+def _of_hub(settings: PromptsSettings) -> Prompts:
     """The first prompts of a hub dataset, streamed: one column, and no more rows than it takes.
 
     From the hub's cache where `hf download` put it, else from the hub, at the commit that it has now.
@@ -230,7 +231,7 @@ def _of_hub(settings: config.Prompts) -> Prompts:
 
 
 @contextmanager
-def _readable(settings: config.Prompts) -> Iterator[None]:
+def _readable(settings: PromptsSettings) -> Iterator[None]:
     """Raises UserError for a dataset that cannot be read as asked: no such split, several configurations, no known files."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
@@ -245,7 +246,7 @@ def _readable(settings: config.Prompts) -> Iterator[None]:
         ) from error
 
 
-def _stream(settings: config.Prompts, path: str, revision: str | None) -> Iterator[str]:
+def _stream(settings: PromptsSettings, path: str, revision: str | None) -> Iterator[str]:
     from datasets import load_dataset
 
     rows = load_dataset(path, split=settings.split, revision=revision, streaming=True)

@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from aifeedback_dpo import config, provenance, records
-from aifeedback_dpo.config import Recipe
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.records import KEYS, TABLES, hub_schema
+from aifeedback_dpo.settings import Recipe
 
 REMADE_BY = {
     "prompts": "`ddpo generate`",

@@ -10,10 +10,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from aifeedback_dpo import hub, shapes
-from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.provenance import file_hash, fingerprint
+from aifeedback_dpo.settings import Weights
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # the last are chat templates
 MODEL_FILES = (*TOKENIZER_FILES, "*.safetensors")

@@ -27,9 +27,9 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from transformers.utils import logging
 
 from aifeedback_dpo import scorers, shapes
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.scorers import Scorer
 from aifeedback_dpo.scorers.pixels import Pictures
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.shapes.renderer import render
 from tests.parity.references import bpe, published_head

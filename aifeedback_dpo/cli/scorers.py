@@ -10,7 +10,7 @@ from aifeedback_dpo.cli import options
 from aifeedback_dpo.cli.options import Json, Recipe, RunFolder
 
 if TYPE_CHECKING:
-    from aifeedback_dpo.config import ScorerWeights
+    from aifeedback_dpo.settings import ScorerWeights
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -70,9 +70,9 @@ def check(name: Name, recipe: Recipe = None, run: RunFolder = None, json: Json =
 
 def _weights(name: str, recipe: str | None, run: Any) -> "ScorerWeights":
     from aifeedback_dpo import scorers as known
-    from aifeedback_dpo.config import ScorerWeights
     from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.scorers.catalogue import CATALOGUE
+    from aifeedback_dpo.settings import ScorerWeights
 
     opened = options.open_run(run, recipe, None) if recipe or run else None
     if opened and recipe is None and opened.saved() is None:

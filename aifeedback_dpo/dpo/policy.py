@@ -16,13 +16,13 @@ from torch import Tensor
 from transformers.optimization import Adafactor
 
 from aifeedback_dpo import engine
-from aifeedback_dpo.config import Train
 from aifeedback_dpo.dpo import cache, checkpoint, step
 from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.dpo.jobs import Job
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.settings import Train
 from aifeedback_dpo.store import Run
 
 REMEDY = "Try a smaller train.learning_rate, or train.precision=bfloat16 or float32"

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from aifeedback_dpo.config import Train
 from aifeedback_dpo.dpo import noise
 from aifeedback_dpo.dpo.batches import Pair
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.losses import PairErrors, dpo_loss, implicit_accuracy, implicit_margin, squared_error
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.models.schedules import Schedule
+from aifeedback_dpo.settings import Train
 
 Predict = Callable[[Tensor, Tensor, Rows], Tensor]
 

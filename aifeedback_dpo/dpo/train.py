@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from aifeedback_dpo import engine, models, provenance
-from aifeedback_dpo.config import Train
 from aifeedback_dpo.dpo import cache, checkpoint, losses
 from aifeedback_dpo.dpo.jobs import Job, plan
 from aifeedback_dpo.dpo.policy import Policy
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.seeds import derive
+from aifeedback_dpo.settings import Train
 from aifeedback_dpo.store import Run, read_policy, sync
 
 DRIFT_WINDOW = 50

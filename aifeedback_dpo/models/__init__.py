@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aifeedback_dpo import config, weights
-from aifeedback_dpo.config import Weights
+from aifeedback_dpo import weights
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.records import content_id
+from aifeedback_dpo.settings import Adapter, Model, Weights
 from aifeedback_dpo.weights import Identity, LocatedFile
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ FAMILIES = {
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
-def identify(model: config.Model) -> Identity:
+def identify(model: Model) -> Identity:
     """Which pipeline this is, with its other autoencoder and its adapters. Raises ModelMissing where nobody can tell."""
     base = weights.identify(model, "pipeline")
     if not model.vae and not model.adapters:
@@ -32,7 +32,7 @@ def identify(model: config.Model) -> Identity:
     return Identity(base.name, content_id(base.revision, vae, merged))
 
 
-def adapter_file(adapter: config.Adapter) -> LocatedFile:
+def adapter_file(adapter: Adapter) -> LocatedFile:
     """The LoRA's file on this machine."""
     return weights.locate_file(Weights(id=adapter.id, revision=adapter.revision), adapter.file or LORA_FILE)
 
@@ -52,7 +52,7 @@ def family_of(folder: Path) -> str:
     return FAMILIES[name]
 
 
-def load(model: config.Model) -> "Diffuser":
+def load(model: Model) -> "Diffuser":
     """The pipeline of a hub id, a local folder or the embedded world. Raises ModelMissing without its weights."""
     from aifeedback_dpo.models import diffuser
 

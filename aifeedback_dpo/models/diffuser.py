@@ -16,10 +16,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from aifeedback_dpo import config, models
+from aifeedback_dpo import models
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.models.family import Family, Rows
 from aifeedback_dpo.models.schedules import Schedule
+from aifeedback_dpo.settings import Model
 from aifeedback_dpo.weights import Identity, loading, locate
 
 ADAPTER = "default"
@@ -267,7 +268,7 @@ class Diffuser:
         self.denoiser = denoiser
 
 
-def load(model: config.Model) -> Diffuser:
+def load(model: Model) -> Diffuser:
     """The pipeline with its other autoencoder and its adapters merged in. Raises ModelMissing, UserError."""
     identity, located = models.identify(model), locate(model, "pipeline")
     family = cast(Family, import_module(f"aifeedback_dpo.models.{models.family_of(located.folder)}"))

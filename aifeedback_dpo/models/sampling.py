@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aifeedback_dpo import config, engine
+from aifeedback_dpo import engine
 from aifeedback_dpo.models import identify
 from aifeedback_dpo.records import BASE, content_id, prompt_id
 from aifeedback_dpo.seeds import derive
+from aifeedback_dpo.settings import Drawer, Model, Recipe
 from aifeedback_dpo.store import Run, encode_image
 from aifeedback_dpo.weights import Identity
 
@@ -55,7 +56,7 @@ class Shot:
 class Source:
     """What draws: a model at a revision, the policy on top of it, and how it samples."""
 
-    model: config.Model
+    model: Model
     identity: Identity
     steps: int
     guidance: float
@@ -85,10 +86,10 @@ class Source:
         )
 
 
-def source(recipe: config.Recipe, drawer: config.Model | None = None) -> Source:
+def source(recipe: Recipe, drawer: Model | None = None) -> Source:
     """The recipe's model, or one of its pool, with its settings. Raises ModelMissing where its revision cannot be told."""
     model, settings = drawer or recipe.model, recipe.generate
-    own = drawer if isinstance(drawer, config.Drawer) else config.Drawer(id=model.id)
+    own = drawer if isinstance(drawer, Drawer) else Drawer(id=model.id)
     return Source(
         model=model,
         identity=identify(model),

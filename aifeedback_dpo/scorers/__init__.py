@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.settings import ScorerWeights
 
 if TYPE_CHECKING:
     import numpy as np

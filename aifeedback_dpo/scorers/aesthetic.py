@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import linear
 
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import DataError, ModelMissing, UserError
 from aifeedback_dpo.provenance import file_hash
 from aifeedback_dpo.records import content_id
@@ -22,6 +21,7 @@ from aifeedback_dpo.scorers import towers
 from aifeedback_dpo.scorers.catalogue import CLIP_L
 from aifeedback_dpo.scorers.checkpoints import state_dict
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import LocatedFile, locate, locate_file
 
 VERSION = 2  # of this file's arithmetic, in every recipe

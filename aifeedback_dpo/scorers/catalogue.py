@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from aifeedback_dpo.config import ScorerWeights, Weights
+from aifeedback_dpo.settings import ScorerWeights, Weights
 
 CLIP_L = Weights(id="openai/clip-vit-large-patch14")
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import towers
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.settings import ScorerWeights
 
 VERSION = 1  # of this file's arithmetic, in every recipe
 

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.scorers import Scorer, aesthetic
 from aifeedback_dpo.scorers.checkpoints import state_dict
 from aifeedback_dpo.scorers.hps import Hps, HpsLegacy
 from aifeedback_dpo.scorers.network import open_clip_tokens
 from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import LocatedFile, locate_file
 
 FILE = Path(__file__).with_suffix(".json")

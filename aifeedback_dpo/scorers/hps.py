@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import open_clip_towers, towers
 from aifeedback_dpo.scorers.pixels import PixelRecipe
 from aifeedback_dpo.scorers.preference import Preference
+from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.weights import locate_file
 
 VERSION = 1  # of this file's arithmetic, in every recipe

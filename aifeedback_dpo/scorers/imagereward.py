@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import BertTokenizer
 
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.blip import VERSION as BLIP_VERSION
@@ -24,6 +23,7 @@ from aifeedback_dpo.scorers.checkpoints import fill, state_dict
 from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.scorers.pretrained import CLOSED
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import Located, LocatedFile, loading, locate, locate_file
 
 VERSION = 1  # of this file's arithmetic, in every recipe; blip has its own

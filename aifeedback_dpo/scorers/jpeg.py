@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, __version__, features
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.scorers.presence import takes_no_weights
+from aifeedback_dpo.settings import ScorerWeights
 
 VERSION = 1  # of this file's arithmetic, in every recipe
 QUALITY = 95

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.scorers.presence import takes_no_weights
+from aifeedback_dpo.settings import ScorerWeights
 
 VERSION = 1  # of this file's arithmetic, in every recipe
 CONFIDENCE = 0.8  # what is read into pictures without any text lies below

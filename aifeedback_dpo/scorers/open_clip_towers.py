@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import open_clip
 
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.checkpoints import fill, state_dict
 from aifeedback_dpo.scorers.network import OPEN_CLIP, Network, open_clip_tokens
 from aifeedback_dpo.scorers.pixels import CLIP_MEAN, CLIP_STD, PixelRecipe
 from aifeedback_dpo.scorers.pretrained import CLOSED
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import Located, LocatedFile, file_here, loading, locate_file
 
 CONFIG = "open_clip_config.json"

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from aifeedback_dpo.config import Name, ScorerWeights
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.provenance import file_hash, fingerprint
 from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN, content_id
@@ -32,6 +31,7 @@ from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.scorers.scoring import checked
+from aifeedback_dpo.settings import Name, ScorerWeights
 
 NO_PREFERENCE = Preference(None, "the scorer does not say")
 

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aifeedback_dpo import hub, shapes
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.provenance import file_hash
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import Located, LocatedFile, file_here, here, repository
 
 PACKAGES = {"ocr": ("rapidocr", "onnxruntime", "rapidfuzz")}  # of an extra of this package

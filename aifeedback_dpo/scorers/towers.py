@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.network import OPEN_CLIP, Network
 from aifeedback_dpo.scorers.pixels import Pictures
+from aifeedback_dpo.settings import Weights
 from aifeedback_dpo.weights import Located, loading, locate
 
 VERSION = 3  # of this file's arithmetic, in every stamp

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import Answer
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.pretrained import CLOSED, whole
+from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.weights import loading, locate
 
 VERSION = 1  # of this file's arithmetic, in every recipe

@@ -11,9 +11,9 @@ import torch
 from typer.testing import CliRunner
 
 from aifeedback_dpo.cli.app import app
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.scorers import aesthetic, drift, golden, presence
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.settings import ScorerWeights
 from tests.conftest import ddpo_process
 
 HEAD = Path(__file__).parents[3] / "shared/data/laion/sac+logos+ava1-l14-linearMSE.pth"

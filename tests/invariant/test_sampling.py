@@ -7,6 +7,7 @@ import pytest
 
 from aifeedback_dpo import config, models
 from aifeedback_dpo.models import sampling
+from aifeedback_dpo.settings import Model
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +17,7 @@ SOURCE = sampling.source(config.load("shapes", ["generate.steps=6", "generate.gu
 
 @pytest.fixture(scope="module")
 def model():
-    return models.load(config.Model(id="shapes"))
+    return models.load(Model(id="shapes"))
 
 
 @pytest.fixture(scope="module")

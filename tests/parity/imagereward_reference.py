@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, No
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights, Weights
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from tests.parity.references import Case
 
 SIDE, PATCH, IMAGE_WIDTH, TEXT_WIDTH, LAYERS = 32, 8, 128, 48, 2

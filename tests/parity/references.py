@@ -34,8 +34,8 @@ from transformers import (
 )
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.scorers import Scorer
+from aifeedback_dpo.settings import ScorerWeights, Weights
 
 SIZE, WIDTH = 32, 16
 LONG = " ".join(f"a red fox number {count} in the snow," for count in range(25))  # about 200 tokens

@@ -15,6 +15,7 @@ from aifeedback_dpo.dpo.cache import frame
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.models import flux
 from aifeedback_dpo.models.schedules import Flow, Steps
+from aifeedback_dpo.settings import Adapter, Autoencoder, Model
 from tests import tiny
 
 LATENTS = (3, 4, 6, 6)
@@ -28,7 +29,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(params=tiny.FAMILIES)
 def model(request, folders):
-    return models.load(config.Model(id=str(folders[request.param])))
+    return models.load(Model(id=str(folders[request.param])))
 
 
 def stepped(**settings):
@@ -205,14 +206,14 @@ def test_batch_size_changes_no_picture(model):
 
 
 def test_no_negative_prompt_is_what_the_pipeline_takes_for_none(folders):
-    sdxl = models.load(config.Model(id=str(folders["sdxl"])))
+    sdxl = models.load(Model(id=str(folders["sdxl"])))
     none = sdxl.family.encode_negative(sdxl.pipeline, "", sdxl.device)
     assert all(not rows.any() for rows in none.values())  # force_zeros_for_empty_prompt
     some = sdxl.family.encode_negative(sdxl.pipeline, "a red circle", sdxl.device)
     assert torch.allclose(some["prompt_embeds"], sdxl.encode_prompts(["a red circle"])["prompt_embeds"], atol=1e-6)
-    sd = models.load(config.Model(id=str(folders["sd"])))
+    sd = models.load(Model(id=str(folders["sd"])))
     assert sd.family.encode_negative(sd.pipeline, "", sd.device)["prompt_embeds"].any()
-    dev = models.load(config.Model(id=str(folders["flux"])))
+    dev = models.load(Model(id=str(folders["flux"])))
     with pytest.raises(UserError, match="takes none"):
         dev.sample(["a red circle"], [0], steps=1, guidance=1, negative_prompt="ugly")
 
@@ -232,17 +233,17 @@ def test_a_picture_is_cropped_to_the_centre_and_its_true_size_is_told():
 def test_an_unknown_family_is_told_with_those_supported(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
     with pytest.raises(UserError, match=r"KandinskyPipeline; supported are StableDiffusionPipeline, .*FluxPipeline"):
-        models.load(config.Model(id=str(tmp_path)))
+        models.load(Model(id=str(tmp_path)))
     (tmp_path / "model_index.json").unlink()
     with pytest.raises(ModelMissing, match=r"model_index\.json"):
-        models.load(config.Model(id=str(tmp_path)))
+        models.load(Model(id=str(tmp_path)))
 
 
 def test_a_scheduler_goes_with_what_the_model_predicts(folders):
-    flows = models.load(config.Model(id=str(folders["sd3"])))
+    flows = models.load(Model(id=str(folders["sd3"])))
     with pytest.raises(UserError, match="does not go with"), flows.scheduler("ddim"):
         pass
-    steps = models.load(config.Model(id=str(folders["sd"])))
+    steps = models.load(Model(id=str(folders["sd"])))
     with pytest.raises(UserError, match="does not go with"), steps.scheduler("flow_euler"):
         pass
     with steps.scheduler("dpmsolver++"):
@@ -254,7 +255,7 @@ def test_a_scheduler_goes_with_what_the_model_predicts(folders):
 
 
 def test_latents_are_encoded_in_float32_and_the_autoencoder_is_left_as_it_was(folders):
-    full, half = (models.load(config.Model(id=str(folders["sd"]), dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    full, half = (models.load(Model(id=str(folders["sd"]), dtype=dtype)) for dtype in ("float32", "bfloat16"))
     pixels = torch.rand(2, 3, 32, 32) * 2 - 1
     latents = half.encode_images(pixels)
     assert half.pipeline.vae.dtype == torch.bfloat16
@@ -264,7 +265,7 @@ def test_latents_are_encoded_in_float32_and_the_autoencoder_is_left_as_it_was(fo
 
 
 def test_a_lora_is_put_on_both_attentions_of_stable_diffusion_3_5(folders):
-    model = models.load(config.Model(id=str(folders["sd3"])))
+    model = models.load(Model(id=str(folders["sd3"])))
     assert {"attn.to_q", "attn2.to_q", "attn.add_q_proj"} <= set(model.lora_modules(None))
     assert model.lora_modules(["attn2.to_k"]) == ["attn2.to_k"]
     for wrong in ("o_q", "to_out", "nothing"):
@@ -284,13 +285,13 @@ def test_another_model_does_not_get_the_recipes_autoencoder():
 def test_offload_without_a_gpu_is_an_error(folders, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="none here"):
-        models.load(config.Model(id=str(folders["sd"]), offload="model"))
+        models.load(Model(id=str(folders["sd"]), offload="model"))
 
 
 def test_another_autoencoder_and_a_merged_adapter_make_another_model(folders, tmp_path):
-    plain = config.Model(id=str(folders["sd"]))
+    plain = Model(id=str(folders["sd"]))
     other = tiny.write("sd", tmp_path / "other", seed=1) / "vae"
-    with_vae = plain.model_copy(update={"vae": config.Autoencoder(id=str(other))})
+    with_vae = plain.model_copy(update={"vae": Autoencoder(id=str(other))})
     loaded = models.load(plain)
     loaded.lora(2, None)
     torch.manual_seed(3)
@@ -298,7 +299,7 @@ def test_another_autoencoder_and_a_merged_adapter_make_another_model(folders, tm
         if "lora_B" in name:
             value.data.normal_()
     loaded.save_lora(tmp_path / "lora")
-    merged = plain.model_copy(update={"adapters": (config.Adapter(id=str(tmp_path / "lora"), weight=0.5),)})
+    merged = plain.model_copy(update={"adapters": (Adapter(id=str(tmp_path / "lora"), weight=0.5),)})
     assert len({models.identify(model).revision for model in (plain, with_vae, merged)}) == 3
     shot = {"steps": 2, "guidance": 2.0, "width": 32, "height": 32}
     pictures = [

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.scorers import imagereward
 from aifeedback_dpo.scorers.pixels import Pictures
+from aifeedback_dpo.settings import ScorerWeights
 from tests.parity.imagereward_reference import (
     MED_CONFIG,
     PROMPTS,

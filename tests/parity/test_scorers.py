@@ -19,12 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from aifeedback_dpo import provenance, scorers, shapes
-from aifeedback_dpo.config import ScorerWeights, Weights
 from aifeedback_dpo.errors import DataError, ModelMissing, UserError
 from aifeedback_dpo.scorers import aesthetic, clip, hps, open_clip_towers, pickscore, towers
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.scorers.network import open_clip_tokens
 from aifeedback_dpo.scorers.pixels import Pictures
+from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.shapes import grammar, oracle
 from aifeedback_dpo.shapes.build import vocabulary
 from aifeedback_dpo.shapes.renderer import render

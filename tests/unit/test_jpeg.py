@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.scorers import jpeg
+from aifeedback_dpo.settings import ScorerWeights
 
 FLAT = Image.new("RGB", (64, 48), "teal")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))

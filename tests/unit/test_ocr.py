@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.scorers import ocr
 from aifeedback_dpo.scorers.ocr import legibility, quoted
+from aifeedback_dpo.settings import ScorerWeights
 
 pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.scorers.plugin import find, short_name
+from aifeedback_dpo.settings import ScorerWeights
 
 RED, BLUE = Image.new("RGB", (4, 2), "red"), Image.new("RGBA", (3, 3), "blue")
 

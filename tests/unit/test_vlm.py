@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from aifeedback_dpo import scorers
-from aifeedback_dpo.config import ScorerWeights
 from aifeedback_dpo.errors import ModelMissing
 from aifeedback_dpo.scorers import vlm
 from aifeedback_dpo.scorers.vlm import parse, plain
+from aifeedback_dpo.settings import ScorerWeights
 from tests.parity.references import with_code
 
 TEMPLATE = (

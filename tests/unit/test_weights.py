@@ -9,8 +9,8 @@ import huggingface_hub.constants as constants
 import pytest
 
 from aifeedback_dpo import hub, weights
-from aifeedback_dpo.config import Weights
 from aifeedback_dpo.errors import ModelMissing, UserError
+from aifeedback_dpo.settings import Weights
 from aifeedback_dpo.weights import file_here, here, identify, locate, locate_file
 from tests.fake_hub import COMMIT
 
