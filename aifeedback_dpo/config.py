@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from yaml import YAMLError
 
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.settings import Recipe, ScorerWeights, Settings
+from aifeedback_dpo.settings import Recipe, ScorerWeights
+from aifeedback_dpo.settings.kinds import Settings
 
 
 def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -54,7 +55,12 @@ def source(name: str) -> str:
 
 def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two recipes differ, with both values."""
-    first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
+    return different(one.model_dump(mode="json"), other.model_dump(mode="json"))
+
+
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The same for any nested mappings."""
+    first, second = dict(_flat(one)), dict(_flat(other))
     keys = [*first, *(key for key in second if key not in first)]
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
@@ -115,7 +121,7 @@ def _checked(item: str) -> str:
 
 
 def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         for key, value in values.items():
             yield from _flat(value, f"{path}.{key}" if path else str(key))
     else:

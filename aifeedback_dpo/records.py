@@ -8,6 +8,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 BASE = "base"
@@ -110,6 +111,16 @@ def content_id(*parts: Any) -> str:
     """32 hex digits that stand for these values, the same on every machine (JSON with sorted keys, SHA-256)."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def rows_id(ids: pa.ChunkedArray, values: np.ndarray[Any, Any] | None = None) -> str:
+    """The same for rows by id, with a float32 each or without, whatever their order."""
+    names = np.asarray(ids.to_numpy(zero_copy_only=False), dtype="S32")
+    order = np.argsort(names)
+    digest = hashlib.sha256(names[order].tobytes())
+    if values is not None:
+        digest.update(np.nan_to_num(values[order], nan=-9.0).astype("<f4").tobytes())
+    return digest.hexdigest()[:32]
 
 
 def prompt_id(prompt: str) -> str:

@@ -41,18 +41,7 @@ REMADE_BY = {
     "answers": "`ddpo label`",
     "preferences": "`ddpo label`",
 }
-SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",), "train": ("train",)}
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
-CHOICES = ("about", "compare", "label.ai", "label.tie_band", "label.consensus", "train.judges", "train.seeds")
-RULES = (".slope", ".margin")  # of a scorer: preferences follow from scores anew, and a policy knows its labels by hash
-PACING = (
-    "model.offload",
-    "generate.batch_size",
-    "label.batch_size",
-    "train.micro_batch_size",
-    "train.gradient_checkpointing",
-    "train.checkpoint_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -111,8 +100,8 @@ class Run:
 
     def labels(self, judge: str) -> str:
         """A hash of a judge's preferences, by which a policy knows what it was trained on."""
-        rows = self.rows("preferences", ["pair_id", "p_a"], judge)
-        return records.content_id(sorted([row["pair_id"], row["p_a"]] for row in rows))
+        said = self.read("preferences", ["pair_id", "p_a"], judge)
+        return records.rows_id(said.column("pair_id"), said.column("p_a").to_numpy())
 
     def commit(self, table: str, rows: Sequence[Mapping[str, Any]], part: str, name: str | None = None) -> None:
         """One part, all or nothing. `part` names it, so that the same work gives the same file."""
@@ -187,9 +176,12 @@ class Run:
         made = {"status": status, **provenance.versions(), **facts}
         stamp = "started" if status == "running" else "finished"
         manifest["made_by"][work] = {**entry, **made, stamp: provenance.now()}
-        if not (self.root / "recipe.yaml").exists() or self.saved() != self.recipe:
-            self.write_text(self.root / "recipe.yaml", config.dump(self.recipe))
-            self.write_text(self.root / "README.md", _card(self.recipe))
+        saved, recipe = self.saved(), self.recipe
+        if saved and recipe.train.name:  # policies that are kept apart leave the run's own settings as they are
+            recipe = recipe.model_copy(update={"train": saved.train})
+        if saved != recipe:
+            self.write_text(self.root / "recipe.yaml", config.dump(recipe))
+            self.write_text(self.root / "README.md", _card(recipe))
         self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
     def saved(self) -> Recipe | None:
@@ -219,33 +211,6 @@ class Album:
                     yield row["image_id"], row["image"]["bytes"]
 
 
-def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = ()) -> Run:
-    """The run of a folder (default `runs/<recipe>`), held to the recipe it was made by.
-
-    Without a recipe the run's own is used, or `shapes` for a new one. Raises UserError, naming the keys, when the recipe
-    contradicts what has been made already; what nothing was made with may still change.
-    """
-    folder = root or Path("runs") / (config.load(recipe).name if recipe else "shapes")
-    saved = saved_recipe(folder)
-    if recipe is None and saved is not None:
-        wanted = config.load(saved.model_dump(mode="json"), overrides)
-    else:
-        wanted = config.load(recipe or "shapes", overrides)
-    if saved is None:
-        return Run(folder, wanted)
-    run = Run(folder, _with_judges(wanted, saved))
-    used = tuple(section for stage in run.made() for section in SECTIONS[stage])
-    clash = {
-        key: values
-        for key, values in config.differences(saved, _as_far_as_made(run, saved)).items()
-        if key.startswith(used) and not key.startswith((*CHOICES, *PACING)) and not _is_rule(key)
-    }
-    if clash:
-        listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
-        raise UserError(f"{folder} was made by another recipe ({listed}). Choose another --run, or leave these keys")
-    return run
-
-
 def saved_recipe(root: Path) -> Recipe | None:
     """The recipe that a run was made by; None for a folder without one."""
     path = root / "recipe.yaml"
@@ -257,36 +222,21 @@ def saved_recipe(root: Path) -> Recipe | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def _with_judges(wanted: Recipe, saved: Recipe) -> Recipe:
-    """The recipe with the scorers, and the members of the consensus, that `ddpo label` has added to the run's."""
-    label, known = wanted.label, saved.label
-    added = {name: weights for name, weights in known.scorers.items() if name not in label.scorers}
-    consensus = label.consensus.model_copy(update={"of": label.consensus.of or known.consensus.of})
-    return _relabelled(wanted, scorers={**label.scorers, **added}, consensus=consensus)
-
-
-def _as_far_as_made(run: Run, saved: Recipe) -> Recipe:
-    """The run's recipe, with the saved settings of those judges that have made nothing yet: they may still change."""
-    wanted, known = run.recipe.label, saved.label
-    made = [name for name in known.scorers if run.parts("scores", name) or run.parts("answers", name)]
-    return _relabelled(run.recipe, scorers={**known.scorers, **{name: wanted.scorers[name] for name in made}})
-
-
-def _is_rule(key: str) -> bool:
-    return key.startswith("label.scorers.") and key.endswith(RULES)
-
-
-def _relabelled(recipe: Recipe, **changes: Any) -> Recipe:
-    return recipe.model_copy(update={"label": recipe.label.model_copy(update=changes)})
-
-
 def read_policy(folder: Path) -> dict[str, Any]:
     """The description of a finished policy. Raises DataError for one that cannot be read."""
-    path = folder / "policy.json"
+    return _read_json(folder / "policy.json")
+
+
+def read_inputs(folder: Path) -> dict[str, Any]:
+    """What a policy in training follows from. Raises DataError where that cannot be read."""
+    return _read_json(folder / "inputs.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise DataError(f"{path} is corrupted ({error}); delete {folder} and run `ddpo train` again") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is corrupted ({error}); delete {path.parent} and run `ddpo train` again") from error
 
 
 def disk_error(error: OSError, path: Path) -> DdpoError:

@@ -10,8 +10,9 @@ from aifeedback_dpo.cli.options import DryRun, Json, Recipe, RunFolder
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[JUDGE vs JUDGE] [KEY=VALUE]...",
-        help="Two judges, as in human vs ai. \\[default: human vs ai]",
+        metavar="[POLICY vs POLICY] [KEY=VALUE]...",
+        help="Two policies by their judge, as in human vs ai, and by train.name where they have one, as in human vs human+sft. "
+        "\\[default: human vs ai]",
         show_default=False,
     ),
 ]
@@ -21,16 +22,17 @@ Names = Annotated[
 def compare(
     names: Names = None, recipe: Recipe = None, run: RunFolder = None, dry_run: DryRun = False, json: Json = False
 ) -> None:
-    """Compare two judges: their labels, and the policies trained on them, on held-out prompts.
+    """Compare two policies on held-out prompts, and the labels that they were trained on.
 
     Writes report/report.json and report/index.html in the run.
     """
     from aifeedback_dpo.cli.progress import progress
+    from aifeedback_dpo.compare import policies
     from aifeedback_dpo.compare import run as stage
 
-    judges = [name for name in names or [] if "=" not in name and name != "vs"]
+    meant = [name for name in names or [] if "=" not in name and name != "vs"]
     opened = options.open_run(run, recipe, [name for name in names or [] if "=" in name])
-    first, second = stage.two_judges(opened, judges or ["human", "ai"])
+    first, second = policies.two_policies(opened, meant or ["human", "ai"])
     if dry_run:
         plan = stage.plan(opened, first, second)
         if json:

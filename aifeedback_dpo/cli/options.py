@@ -118,11 +118,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | None) -> "Run":
     """The run, with libraries told to be quiet; heavy imports happen here and later, never before."""
-    from aifeedback_dpo import store
+    from aifeedback_dpo import opening
     from aifeedback_dpo.cli.quiet import hush
 
     hush()
-    return store.open_run(folder, recipe, overrides or [])
+    return opening.open_run(folder, recipe, overrides or [])
 
 
 def model_overrides(models: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.store import Run
 
 if TYPE_CHECKING:
-    from aifeedback_dpo.compare.run import Entry
+    from aifeedback_dpo.compare.policies import Entry
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def write(run: Run, result: dict[str, Any], shown: Pictures) -> None:
     run.write_text(folder / "index.html", render(result, shown, _histories(run, result)))
 
 
-def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[dict[str, float]]]) -> str:
-    """The page. Prompts are escaped: nothing in them becomes markup."""
+def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[dict[str, Any]]]) -> str:
+    """The page. Prompts and names are escaped: nothing in them becomes markup."""
     environment = Environment(
         loader=PackageLoader("aifeedback_dpo.compare"),
         autoescape=True,
@@ -80,12 +80,12 @@ def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[di
         shown=shown,
         sides=sides,
         cells=cells,
-        title=lambda judge: headline.title(result, judge),
+        title=lambda name: headline.title(result, name),
         curves=curves.draw(histories),
     )
 
 
-def _histories(run: Run, result: dict[str, Any]) -> dict[str, list[dict[str, float]]]:
+def _histories(run: Run, result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Each policy's metrics at its first training seed."""
     found = {}
     for row in result["policies"]:

@@ -1,75 +1,137 @@
 """Latents once per image and embeddings once per prompt, whatever the epoch, the judge or the beta.
 
-A cache file is named after everything that made it (model revision, dtype, size, ids), so a stale one is never read.
+    cache/latents-<key>/  latents-<key>-flipped/  prompts-<key>/        part-*.safetensors
+
+A key stands for everything that made the rows (the model's revision and dtype, the resolution) but not for which rows there
+are: a stale one is never read, and a plan that grew computes what is new. Parts are committed as the tables' are.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from aifeedback_dpo import engine
+from aifeedback_dpo.dpo.shelf import Ids, Shelf, commit, find, packed_ids
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.records import content_id
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Album, Run, decode_image
+
+Numbers = Sequence[int] | NDArray[np.integer]
+Sizes = tuple[int, int, int, int, int, int]
+
+NO_CAPTION = b""  # an id that no prompt has, and the first of all in order
 
 
-@dataclass(frozen=True)
 class Cache:
-    """Rows of latents (n c h w) with their `sizes` (n 6), and of each prompt tensor (m ...), found by id.
+    """Rows of latents, and of what a denoiser is told, by number; numbers are found by id.
 
-    A row of `sizes` is the picture's true height and width, the top and left of its crop, and its height and width here.
-    Prompt row 0 is no caption, as guidance takes it: zeros in SDXL.
+    Held in memory are 44 bytes an image and 36 a prompt; the rows stay on disk. Prompt row 0 is no caption, as guidance
+    takes it: zeros in SDXL. Raises UserError for images of several sizes.
     """
 
-    latents: Tensor
-    sizes: Tensor
-    prompts: Rows
-    image_rows: dict[str, int]
-    prompt_rows: dict[str, int]
+    def __init__(
+        self,
+        image_ids: NDArray[np.bytes_],
+        prompt_ids: NDArray[np.bytes_],
+        *,
+        latents: Shelf,
+        flipped: Shelf | None,
+        prompts: Shelf,
+    ) -> None:
+        for shelf in filter(None, (latents, flipped, prompts)):
+            if lost := int(shelf.missing.sum()):
+                raise DataError(f"{lost} rows are missing from {shelf.folder}; run `ddpo train` again")
+        self._image_ids, self._prompt_ids = image_ids, prompt_ids
+        self._latents, self._flipped, self._prompts = latents, flipped, prompts
+        sizes = latents.read("sizes", np.arange(len(image_ids))).numpy()
+        true = sizes[:, 0] << 32 | sizes[:, 1]  # height and width, from which the rest of a row follows
+        _, first, size_of = np.unique(true, return_index=True, return_inverse=True)
+        self._sizes, self._size_of = sizes[first], size_of.astype(np.int32)  # few, so they are held
+        _check_frames({(height, width) for height, width in self._sizes[:, 4:].tolist()})
+        c, h, w = latents.column("latents").shape
+        self.shape: tuple[int, int, int] = (c, h, w)
 
-    def conditions(self, prompts: Sequence[int], images: Sequence[int]) -> Rows:
-        """What the denoiser is told about these rows."""
-        return {**{name: rows[list(prompts)] for name, rows in self.prompts.items()}, "sizes": self.sizes[list(images)]}
+    def images(self, ids: Ids) -> NDArray[np.int64]:
+        """The rows of these images. Raises DataError for one that is in none of the pairs."""
+        return _known(self._image_ids, ids, "image")
+
+    def prompts(self, ids: Ids) -> NDArray[np.int64]:
+        """The rows of these prompts, from 1. Raises DataError for one that is in none of the pairs."""
+        return _known(self._prompt_ids, ids, "prompt")
+
+    def latents(self, rows: Numbers, flipped: NDArray[np.bool_] | None = None) -> Float[Tensor, "n c h w"]:
+        """float32; where `flipped`, of the picture mirrored left to right, which is not the mirrored latent."""
+        if flipped is None or not np.any(flipped):
+            return self._latents.read("latents", rows)
+        assert self._flipped is not None, "prepared without train.flip"
+        chosen, mirrored = np.asarray(rows), np.asarray(flipped)
+        latents = torch.empty(len(chosen), *self.shape)
+        latents[torch.from_numpy(mirrored)] = self._flipped.read("latents", chosen[mirrored])
+        latents[torch.from_numpy(~mirrored)] = self._latents.read("latents", chosen[~mirrored])
+        return latents
+
+    def conditions(self, prompts: Numbers, images: Numbers) -> Rows:
+        """What the denoiser is told: the tensors of these prompts, and `sizes` (n 6) of these images.
+
+        A row of sizes is the picture's true height and width, the top and left of its crop, and its height and width here.
+        """
+        sizes = torch.from_numpy(self._sizes[self._size_of[np.asarray(images, np.int64)]])
+        return {**{name: self._prompts.read(name, prompts) for name in self._prompts.names}, "sizes": sizes}
 
 
-def prepare(run: Run, model: Diffuser, progress: engine.Progress) -> Cache:
-    """The cache of every pair that anyone has judged, computed where it is not on disk yet.
+def prepare(
+    run: Run,
+    model: Diffuser,
+    pairs: pa.Table,
+    progress: engine.Progress,
+    *,
+    share: tuple[int, int] = (0, 1),
+    ready: Callable[[], None] = lambda: None,
+) -> Cache:
+    """The cache of these pairs (prompt_id, image_a, image_b), computed where it is not on disk yet.
 
-    Raises DataError for an image that cannot be read although it was judged, UserError for images of several sizes.
+    Process i of n computes every n-th slice of the plan from the i-th, and calls `ready`, which waits for the others, when
+    all of its own are committed. Raises DataError for an image that is not there or cannot be read, UserError for images of
+    several sizes.
     """
-    judged = {row["pair_id"] for row in run.rows("preferences", ["pair_id"])}
-    pairs = [pair for pair in run.rows("pairs") if pair["pair_id"] in judged]
-    text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
-    prompts = {pair["prompt_id"]: text[pair["prompt_id"]] for pair in pairs}
-    image_ids = sorted({pair[side] for pair in pairs for side in ("image_a", "image_b")})
-    prompt_ids = sorted(prompts)
-    run.need(image_ids)
-    made_by = (model.identity.revision, str(model.dtype))
-    encoded = _cached(
-        run,
-        f"latents-{content_id(*made_by, run.recipe.train.resolution, *image_ids)}",
-        lambda: _encode(run, model, image_ids, progress),
-    )
-    texts = [prompts[prompt_id] for prompt_id in prompt_ids]
-    read = _cached(run, f"prompts-{content_id(*made_by, *texts)}", lambda: _read(run, model, texts, progress))
+    settings = run.recipe.train
+    image_ids = np.unique(np.append(*(packed_ids(pc.unique(pairs[side])) for side in ("image_a", "image_b"))))
+    prompt_ids = np.unique(np.append(packed_ids(pc.unique(pairs["prompt_id"])), NO_CAPTION))
+    made_by = (
+        model.identity.revision,
+        str(model.dtype),
+    )  # float32 latents too are of weights that were rounded to a dtype
+    latents = run.cache / f"latents-{content_id(*made_by, settings.resolution)}"
+    flipped = latents.with_name(f"{latents.name}-flipped") if settings.flip else None
+    prompts = run.cache / f"prompts-{content_id(*made_by)}"
+    _encode(run, model, latents, image_ids, progress, share, flipped=False)
+    if flipped:
+        _encode(run, model, flipped, image_ids, progress, share, flipped=True)
+    _read(run, model, prompts, prompt_ids, progress, share)
+    ready()
     return Cache(
-        encoded["latents"],
-        encoded["sizes"],
-        read,
-        {image_id: row for row, image_id in enumerate(image_ids)},
-        {prompt_id: row + 1 for row, prompt_id in enumerate(prompt_ids)},
+        image_ids,
+        prompt_ids,
+        latents=Shelf(latents, image_ids),
+        flipped=Shelf(flipped, image_ids) if flipped else None,
+        prompts=Shelf(prompts, prompt_ids),
     )
 
 
-def frame(picture: Image.Image, resolution: int | None) -> tuple[Image.Image, tuple[int, int, int, int, int, int]]:
+def frame(picture: Image.Image, resolution: int | None) -> tuple[Image.Image, Sizes]:
     """The picture with its shortest side at `resolution`, cropped to the centre square, and its row of `sizes`.
 
     Without a resolution it is as it was. SDXL is told of all this (Podell et al. 2023, sec. 2.2).
@@ -86,60 +148,144 @@ def frame(picture: Image.Image, resolution: int | None) -> tuple[Image.Image, tu
     return cropped, (height, width, top, left, resolution, resolution)
 
 
-def _cached(run: Run, name: str, compute: Callable[[], Rows]) -> Rows:
-    path = run.cache / f"{name}.safetensors"
-    if not path.exists():
-        rows = {key: value.contiguous() for key, value in compute().items()}
-        run.write(path, lambda file: file.write(save(rows)))
+def _encode(
+    run: Run,
+    model: Diffuser,
+    folder: Path,
+    ids: NDArray[np.bytes_],
+    progress: engine.Progress,
+    share: tuple[int, int],
+    *,
+    flipped: bool,
+) -> None:
+    """Commits this process's share of the latents that are missing, with the pictures of one slice in memory."""
+    missing = Shelf(folder, ids).missing
+    if not missing.any():
+        return
+    paths = run.parts("images")
+    columns = [part.column("image_id") for part in run.scan("images", ["image_id"])]
+    ends = np.cumsum([len(column) for column in columns])
+    stored = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    left, row_of = _left(run, ids, missing, stored, share, "images")
+    if not left:
+        return
+    part_of = np.searchsorted(ends, row_of, side="right")
+    frames: set[tuple[int, int]] = set()
+    resolution, at_once = run.recipe.train.resolution, run.recipe.generate.batch_size
+    title = "Encoding mirrored latents" if flipped else "Encoding latents"
+    with model.placed("vae"), ThreadPoolExecutor() as pool, progress.task(title, _count(left)) as bar:
+        for part in left:
+            where = {ids[rank].decode(): int(part_of[rank]) for rank in part.units}
+            drawn = pool.map(
+                partial(_pixels, resolution=resolution, flipped=flipped), Album(paths, where).images(where)
+            )
+            names, sizes, latents = list[str](), list[Sizes](), list[Tensor]()
+            while batch := list(islice(drawn, at_once)):
+                names += [name for name, _, _ in batch]
+                sizes += [size for _, size, _ in batch]
+                frames |= {(height, width) for _, (*_, height, width), _ in batch}
+                _check_frames(frames)
+                pixels = torch.stack([pixels for _, _, pixels in batch]).float() / 127.5 - 1
+                latents.append(model.encode_images(pixels).cpu())
+                bar.advance(len(batch))
+            commit(run, folder, part.name, names, {"latents": torch.cat(latents), "sizes": torch.tensor(sizes)})
+
+
+def _pixels(stored: tuple[str, bytes], *, resolution: int | None, flipped: bool) -> tuple[str, Sizes, Tensor]:
+    """The framed picture (3 h w, uint8), mirrored left to right or not. Pillow lets other threads run while it decodes."""
+    image_id, data = stored
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path} is corrupted ({error}); delete it and run `ddpo train` again") from error
+        picture, sizes = frame(decode_image(data), resolution)
+    except OSError as error:
+        raise DataError(
+            f"image {image_id} cannot be read ({error}); run `ddpo label` again, which leaves it out"
+        ) from error
+    pixels = np.asarray(picture).transpose(2, 0, 1)
+    return image_id, sizes, torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1] if flipped else pixels))
 
 
-def _read(run: Run, model: Diffuser, texts: Sequence[str], progress: engine.Progress) -> Rows:
-    size = run.recipe.generate.batch_size
-    with model.placed(*model.family.TEXT), progress.task("Encoding prompts", len(texts)) as bar:
-        found = [{name: rows.cpu() for name, rows in model.encode_negative().items()}]
-        for at in range(0, len(texts), size):
-            found.append({name: rows.cpu() for name, rows in model.encode_prompts(texts[at : at + size]).items()})
-            bar.advance(len(texts[at : at + size]))
-    return {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
+def _read(
+    run: Run,
+    model: Diffuser,
+    folder: Path,
+    ids: NDArray[np.bytes_],
+    progress: engine.Progress,
+    share: tuple[int, int],
+) -> None:
+    """Commits this process's share of the prompt embeddings that are missing; no caption goes first."""
+    missing = Shelf(folder, ids).missing
+    if not missing.any():
+        return
+    nothing = pa.table({"prompt_id": [NO_CAPTION.decode()], "prompt": [""]})
+    stored = pa.concat_tables([nothing, run.read("prompts", ["prompt_id", "prompt"])])
+    left, row_of = _left(run, ids, missing, stored["prompt_id"], share, "prompts")
+    if not left:
+        return
+    at_once = run.recipe.generate.batch_size
+    with model.placed(*model.family.TEXT), progress.task("Encoding prompts", _count(left)) as bar:
+        for part in left:
+            told = [rank for rank in part.units if rank]
+            found = [model.encode_negative()] if 0 in part.units else []
+            for at in range(0, len(told), at_once):
+                texts = stored["prompt"].take(row_of[told[at : at + at_once]]).to_pylist()
+                found.append({name: rows.cpu() for name, rows in model.encode_prompts(texts).items()})
+            rows = {name: torch.cat([some[name].cpu() for some in found]) for name in found[0]}
+            commit(run, folder, part.name, [ids[rank].decode() for rank in part.units], rows)
+            bar.advance(len(part.units))
 
 
-def _encode(run: Run, model: Diffuser, image_ids: Sequence[str], progress: engine.Progress) -> Rows:
-    latents: dict[str, Tensor] = {}
-    sizes: dict[str, tuple[int, ...]] = {}
-    waiting: list[tuple[str, Tensor]] = []
-    resolution = run.recipe.train.resolution
+def _left(
+    run: Run,
+    ids: NDArray[np.bytes_],
+    missing: NDArray[np.bool_],
+    stored: pa.ChunkedArray,
+    share: tuple[int, int],
+    what: str,
+) -> tuple[list[engine.Slice[int]], NDArray[np.intp]]:
+    """What this process has to do, in slices of places in `ids`; and in which stored row each of the ids is.
 
-    def flush() -> None:
-        if waiting:
-            encoded = model.encode_images(torch.stack([pixels for _, pixels in waiting])).cpu()
-            latents.update(zip([image_id for image_id, _ in waiting], encoded, strict=True))
-            waiting.clear()
+    The plan is in stored order, which no order of the pairs changes, and so a slice of images lies in few parts of the run.
+    Raises DataError for ids that are neither in the cache nor stored.
+    """
+    found = find(ids, stored)
+    rows = np.flatnonzero(found >= 0)
+    rows = rows[np.sort(np.unique(found[rows], return_index=True)[1])]  # once, were it there twice
+    plan = found[rows]
+    lost = missing.copy()
+    lost[plan] = False
+    if lost.any():
+        first = ids[lost][0].decode()
+        raise DataError(
+            f"{lost.sum()} {what} of the pairs are not in the run (first: {first}); run `ddpo generate` again"
+        )
+    row_of = np.zeros(len(ids), np.intp)
+    row_of[plan] = rows
 
-    with model.placed("vae"), progress.task("Encoding latents", len(image_ids)) as bar:
-        for image_id, data in run.images(image_ids):
-            try:
-                picture, sizes[image_id] = frame(decode_image(data), resolution)
-            except OSError as error:
-                raise DataError(
-                    f"image {image_id} cannot be read ({error}); run `ddpo label` again, which leaves it out"
-                ) from error
-            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
-            if waiting and pixels.shape != waiting[0][1].shape:
-                shapes = sorted({f"{size[5]}x{size[4]}" for size in sizes.values()})
-                raise UserError(
-                    f"the pairs' images have several sizes ({', '.join(shapes)}); set train.resolution, as in "
-                    f"train.resolution={min(min(size[4:]) for size in sizes.values())}"
-                )
-            waiting.append((image_id, pixels))
-            if len(waiting) == run.recipe.generate.batch_size:
-                flush()
-            bar.advance(1)
-        flush()
-    return {
-        "latents": torch.stack([latents[image_id] for image_id in image_ids]),
-        "sizes": torch.tensor([sizes[image_id] for image_id in image_ids]),
-    }
+    def key(place: int) -> str:
+        return str(ids[place].decode())
+
+    mine = engine.cut(plan.tolist(), run.recipe.generate.images_per_part, key)[share[0] :: share[1]]
+    left = (engine.rest(part, {key(place) for place in part.units if not missing[place]}, key) for part in mine)
+    return [part for part in left if part], row_of
+
+
+def _count(parts: Sequence[engine.Slice[int]]) -> int:
+    return sum(len(part.units) for part in parts)
+
+
+def _known(known: NDArray[np.bytes_], ids: Ids, what: str) -> NDArray[np.int64]:
+    rows = find(known, ids)
+    if (rows < 0).any():
+        stranger = packed_ids(ids)[rows < 0][0].decode()
+        raise DataError(f"{what} {stranger} is in none of the pairs that the cache was prepared for")
+    return rows
+
+
+def _check_frames(frames: set[tuple[int, int]]) -> None:
+    """Raises UserError for heights and widths that make no batch."""
+    if len(frames) > 1:
+        listed = ", ".join(sorted(f"{width}x{height}" for height, width in frames))
+        raise UserError(
+            f"the pairs' images have several sizes ({listed}); set train.resolution, as in "
+            f"train.resolution={min(map(min, frames))}"
+        )

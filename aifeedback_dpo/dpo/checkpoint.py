@@ -1,4 +1,4 @@
-"""A policy in training, on disk: what is trained, the optimizer, the rate, the step. Never the frozen base.
+"""A policy in training, on disk: what is trained, its optimizer, its rate, the step. Never the frozen base.
 
 Draws and orders are counted and not drawn from a state, so this is all that a resumed run needs to end as a straight one.
 """
@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
+from aifeedback_dpo.dpo.jobs import Job
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.store import Run
-
-FILE = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -26,29 +25,32 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(run: Run, folder: Path, checkpoint: Checkpoint) -> None:
-    """Whole or not at all: a crash while it is written leaves the one before."""
-    run.write(folder / FILE, lambda file: torch.save(vars(checkpoint), file))
+def save(run: Run, job: Job, step: int, state: dict[str, Any], *, keep: int) -> None:
+    """Whole or not at all: a crash while it is written leaves the ones before. Then all but the last `keep` go."""
+    made = Checkpoint(job.made_from, step, state)
+    run.write(job.checkpoint(step), lambda file: torch.save(vars(made), file))
+    for old in job.checkpoints()[:-keep]:
+        job.checkpoint(old).unlink()
 
 
-def load(folder: Path, made_from: str) -> Checkpoint | None:
-    """The last one of this very job; None where there is none, or one of another job. Raises DataError for a broken one."""
-    path = folder / FILE
-    if not path.exists():
-        return None
+def load(job: Job, step: int) -> Checkpoint:
+    """The one after this step. Raises DataError for a broken one."""
+    path = job.checkpoint(step)
     try:
         found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, TypeError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path} is corrupted ({reason}); delete {folder} and run `ddpo train` again") from error
-    return found if found.made_from == made_from else None
+        raise DataError(f"{path} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+    if (found.made_from, found.step) != (job.made_from, step):
+        raise DataError(f"{path} is of another training; delete it and run `ddpo train` again")
+    return found
 
 
-def metrics(path: Path, step: int) -> list[dict[str, float]]:
-    """The rows of a metrics file up to this step; later ones, of steps that are done again, are cut off."""
+def history(path: Path, step: int, *, cut: bool = True) -> list[dict[str, Any]]:
+    """The rows of a log up to this step; later ones, of steps that are done again, are cut off in the file as well."""
     if not path.exists():
         return []
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
@@ -57,5 +59,6 @@ def metrics(path: Path, step: int) -> list[dict[str, float]]:
         if row["step"] >= step:
             break
         rows.append(row)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if cut:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows

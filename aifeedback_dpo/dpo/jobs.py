@@ -1,85 +1,185 @@
 """Which policies there are to train, and which are done: planned without a model, and without torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from aifeedback_dpo import models
+import numpy as np
+import pyarrow as pa
+
+from aifeedback_dpo import config, models
 from aifeedback_dpo.dpo import batches
-from aifeedback_dpo.dpo.batches import Pair
+from aifeedback_dpo.dpo.batches import Floats
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, content_id
-from aifeedback_dpo.store import Run, read_policy
+from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, content_id, rows_id
+from aifeedback_dpo.store import Run, read_inputs, read_policy
 
-PACING = ("micro_batch_size", "gradient_checkpointing", "checkpoint_steps")
+PACING = (
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "compile",
+    "channels_last",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "validation",
+    "trackers",
+)
+COLUMNS = ("pair_id", "prompt_id", "image_a", "image_b")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """A policy to train: a judge's decided pairs and a seed. `visited` are all pairs of the run, whoever decided them."""
+    """A policy to train: a judge's view of the pairs and a seed. `inputs` is all that it follows from."""
 
     judge: str
     title: str
     seed: int
-    pairs: list[Pair]
-    visited: list[str]
-    ties: int
-    made_from: str
+    p_a: Floats
+    held_p_a: Floats
+    inputs: dict[str, Any]
     folder: Path
+
+    @property
+    def policy(self) -> str:
+        """What the policy is called in the run."""
+        return self.folder.parent.name
 
     @property
     def name(self) -> str:
         return f"{self.title}, seed {self.seed}"
 
     @property
+    def made_from(self) -> str:
+        """A hash of the inputs."""
+        return content_id(self.inputs)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs the judge decided."""
+        return int(batches.decided(self.p_a).sum())
+
+    @property
+    def ties(self) -> int:
+        return int((self.p_a == 0.5).sum())
+
+    @property
     def done(self) -> bool:
         return (self.folder / "policy.json").exists()
 
-    def schedule(self, *, size: int, steps: int, seed: int) -> Iterator[list[tuple[Pair, int]]]:
-        """`steps` batches of this judge's decided pairs, each with its visit; a batch may be smaller than `size`, or empty."""
-        decided = {pair.pair_id: pair for pair in self.pairs}
-        for visits in batches.schedule(self.visited, size=size, steps=steps, seed=seed):
-            yield [(decided[pair_id], visit) for pair_id, visit in visits if pair_id in decided]
+    def checkpoint(self, step: int) -> Path:
+        """Where the state after this step is kept while it trains."""
+        return self.folder / "checkpoints" / f"step-{step:06d}.pt"
+
+    def checkpoints(self) -> list[int]:
+        """After which steps there is one."""
+        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("checkpoints/step-*.pt"))
 
 
-def plan(run: Run, judges: Sequence[str] = ()) -> list[Job]:
-    """The policies to train, finished ones included, without loading a model.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The policies to train, finished ones included, and the pairs they all share; `held_out` are never trained on."""
+
+    pairs: pa.Table
+    held_out: pa.Table
+    jobs: list[Job]
+
+
+def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
+    """What is to be trained, without loading a model.
 
     Raises UserError for a judge without preferences, and for a policy that was trained from something else.
     """
     settings = run.recipe.train
-    pairs = run.rows("pairs")
-    if not pairs:
+    every = run.read("pairs", COLUMNS)
+    if not every.num_rows:
         raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
-    visited = [pair["pair_id"] for pair in pairs]
-    revision = models.identify(run.recipe.model).revision
-    how = settings.model_dump(mode="json", exclude={"judges", "seeds", *PACING})
+    kept_out = batches.hold_out(every.column("prompt_id"), settings.held_out.pairs, seed=run.recipe.seed)
+    pairs, held_out = every.filter(pa.array(~kept_out)), every.filter(pa.array(kept_out))
+    if not pairs.num_rows:
+        raise UserError(
+            f"train.held_out.pairs={settings.held_out.pairs} leaves none of the {every.num_rows} pairs to train on; take fewer"
+        )
+    shared = {
+        "train": settings.model_dump(mode="json", exclude={"judges", "seeds", "name", *PACING}),
+        "model": {"revision": models.identify(run.recipe.model).revision, "dtype": run.recipe.model.dtype},
+        "pairs": rows_id(pairs.column("pair_id")),
+    }
     jobs = []
     for judge in dict.fromkeys(run.recipe.judge(name) for name in (judges or settings.judges)):
-        preferences = run.rows("preferences", ["pair_id", "p_a"], judge)
-        decided = batches.decided(pairs, preferences)
-        if not decided:
-            what = "no preferences" if not preferences else "only ties"
+        preferences = run.read("preferences", ["pair_id", "p_a"], judge)
+        p_a = batches.labels(pairs.column("pair_id"), preferences)
+        if not batches.decided(p_a).any():
+            what = "only ties" if preferences.num_rows else "no preferences"
             raise UserError(f"{run.root} has {what} of judge '{judge}'; {_next_step(run, judge)}")
-        winners = [(pair.pair_id, pair.winner) for pair in decided]
+        said = p_a if settings.labels == "soft" else np.sign(p_a - 0.5)
+        policy = run.recipe.policy(judge)
         for seed in settings.seeds:
             job = Job(
                 judge=judge,
-                title=run.recipe.title(judge),
+                title=run.recipe.title(policy),
                 seed=seed,
-                pairs=decided,
-                visited=visited,
-                ties=len(preferences) - len(decided),
-                made_from=content_id(how, judge, seed, revision, sorted(visited), winners),
-                folder=run.policy_folder(judge, seed),
+                p_a=p_a,
+                held_p_a=batches.labels(held_out.column("pair_id"), preferences),
+                inputs={**shared, "judge": judge, "seed": seed, "labels": rows_id(pairs.column("pair_id"), said)},
+                folder=run.policy_folder(policy, seed),
             )
-            if job.done and read_policy(job.folder)["made_from"] != job.made_from:
-                raise UserError(
-                    f"{job.folder} was trained from other preferences, settings or base model; delete it, or choose "
-                    "another --run"
-                )
+            if job.done:
+                _refuse_other(job.folder, read_policy(job.folder)["inputs"], job.inputs)
+            elif job.checkpoints():
+                _refuse_other(job.folder, read_inputs(job.folder), job.inputs)
             jobs.append(job)
-    return jobs
+    _alike(run, jobs, shared)
+    return Plan(pairs, held_out, jobs)
+
+
+def _alike(run: Run, jobs: Sequence[Job], shared: dict[str, Any]) -> None:
+    """Raises UserError unless the run's other policies of the same train.name were trained in the same way."""
+    variant = run.recipe.train.name or ""
+    for policy, seeds in run.policies().items():
+        for folder in (run.policy_folder(policy, seed) for seed in seeds):
+            if policy.partition("+")[2] == variant and folder not in {job.folder for job in jobs}:
+                found = read_policy(folder)["inputs"]
+                _refuse_other(folder, {key: found[key] for key in shared}, shared)
+
+
+def groups(jobs: Sequence[Job], *, together: bool, from_step: int | None = None) -> list[tuple[int, list[Job]]]:
+    """What is left to train: policies that go through the same steps at once, and the step that they go on from.
+
+    Those of one seed are a group where all are `together`, from the last step that all of them have a checkpoint of; where
+    they have none in common, from each one's own last. Raises UserError where `from_step` is not there.
+    """
+    made: list[tuple[int, list[Job]]] = []
+    for seed in dict.fromkeys(job.seed for job in jobs):
+        begun: dict[int, list[Job]] = {}
+        left = [job for job in jobs if job.seed == seed and not job.done]
+        saved = [set(job.checkpoints()) for job in left if job.checkpoints()]
+        common = set.intersection(*saved) if saved else set()
+        for job in left:
+            there = job.checkpoints()
+            if from_step and from_step not in there:
+                listed = f"there are {', '.join(map(str, there))}" if there else "there is none"
+                raise UserError(
+                    f"{job.folder} has no checkpoint after step {from_step}: {listed}. Leave --from-step out to take the last"
+                )
+            step = from_step or (max(common or there) if there else 0)
+            begun.setdefault(step, []).append(job)
+        for step, members in sorted(begun.items(), reverse=True):
+            made += [(step, members)] if together else [(step, [job]) for job in members]
+    return made
+
+
+def _refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises UserError, naming the keys that differ, for a policy or a checkpoint that was made from something else."""
+    if clash := config.different(found, wanted):
+        listed = "; ".join(
+            f"the run's {key} changed" if key in ("pairs", "labels") else f"{key}: {old!r} there, {new!r} asked for"
+            for key, (old, new) in clash.items()
+        )
+        raise UserError(
+            f"{folder} was trained from something else ({listed}). Take these back, keep both with train.name=NAME, or "
+            "delete it to start over"
+        )
 
 
 def _next_step(run: Run, judge: str) -> str:

@@ -1,7 +1,7 @@
-"""Times (steps, or noise levels) and noises, one of each for a pair: a draw is a function of (seed, pair, visit) alone.
+"""Times (steps, or noise levels) and noises, one of each for a pair: a draw is a function of (seed, pair, number) alone.
 
-So neither the judge, nor the order, nor the batch changes it: policies trained on other labels see the same draws, and
-comparing them is a paired comparison.
+So neither the judge, nor the order, nor the batch changes it: policies trained on other labels see the same draws, comparing
+them is a paired comparison, and what the reference makes of a draw need be asked only once.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +12,27 @@ from torch import Tensor
 
 from aifeedback_dpo.seeds import derive, uniform
 
+Draw = tuple[str, int]
+"""A pair's id, and the number of the draw."""
+
 
 def draw(
-    seed: int, visits: Sequence[tuple[str, int]], *, shape: tuple[int, ...], time: Callable[[torch.Generator], Tensor]
+    seed: int, draws: Sequence[Draw], *, shape: tuple[int, ...], time: Callable[[torch.Generator], Tensor]
 ) -> tuple[Shaped[Tensor, " b"], Float[Tensor, "b c h w"]]:
-    """For each (pair id, visit): a time, as `time` draws it, and a standard normal noise of `shape` (c, h, w)."""
-    times, noises = [], []
-    for pair_id, visit in visits:
-        generator = torch.Generator().manual_seed(derive(seed, "draw", pair_id, visit))
+    """For each (pair id, number): a time, as `time` draws it, and a standard normal noise of `shape` (c, h, w)."""
+    times, noises = [], torch.empty(len(draws), *shape)
+    for at, (pair_id, number) in enumerate(draws):
+        generator = torch.Generator().manual_seed(derive(seed, "draw", pair_id, number))
         times.append(time(generator))
-        noises.append(torch.randn(shape, generator=generator))
-    return torch.stack(times), torch.stack(noises)
+        torch.randn(shape, generator=generator, out=noises[at])
+    return torch.stack(times), noises
 
 
-def dropped(seed: int, visits: Sequence[tuple[str, int]], rate: float) -> list[bool]:
-    """Whether the caption is dropped on this visit, for both images of the pair."""
-    return [uniform(seed, "caption", pair_id, visit) < rate for pair_id, visit in visits]
+def dropped(seed: int, draws: Sequence[Draw], rate: float) -> list[bool]:
+    """Whether the caption is dropped at this draw, for both images of the pair."""
+    return [uniform(seed, "caption", pair_id, number) < rate for pair_id, number in draws]
+
+
+def flipped(seed: int, draws: Sequence[Draw]) -> list[bool]:
+    """Whether both images of the pair are mirrored at this draw: one time in two."""
+    return [uniform(seed, "flip", pair_id, number) < 0.5 for pair_id, number in draws]

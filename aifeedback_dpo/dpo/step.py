@@ -1,110 +1,219 @@
-"""One batch: what both networks see, the errors they make, and the gradient of the objective."""
+"""One step: what the networks see, the errors they make, and the gradient of the objective for every judge.
+
+A batch holds images a in the first half of its rows and images b in the second, whoever won: one forward pass of the
+reference serves all judges, and each turns the errors round by its own labels.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from aifeedback_dpo.dpo import noise
-from aifeedback_dpo.dpo.batches import Pair
+from aifeedback_dpo.dpo import losses, noise
+from aifeedback_dpo.dpo.batches import Floats, Visit, decided
 from aifeedback_dpo.dpo.cache import Cache
-from aifeedback_dpo.dpo.losses import PairErrors, dpo_loss, implicit_accuracy, implicit_margin, squared_error
+from aifeedback_dpo.dpo.losses import Objective, PairErrors
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.models.schedules import Schedule
-from aifeedback_dpo.settings import Train
+from aifeedback_dpo.settings.training import Train
 
 Predict = Callable[[Tensor, Tensor, Rows], Tensor]
 
-METRICS = ("loss", "implicit_accuracy", "margin", "winner_error", "loser_error", "winner_drift", "loser_drift")
+BINS = 4
+ALWAYS = ("loss", "winner_error", "loser_error")
+AGAINST = ("implicit_accuracy", "margin", "gradient_factor", "winner_drift", "loser_drift")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Winners in the first half of the rows, losers in the second, in the same order; the halves share all that is random."""
+    """Both images of each pair share time, noise, caption and mirror. `depth` is how far into the noise a time is."""
 
     noisy: Float[Tensor, "b2 c h w"]
     times: Shaped[Tensor, " b2"]
     conditions: Rows
     target: Float[Tensor, "b2 c h w"]
     weight: Float[Tensor, " b2"]
+    depth: Float[Tensor, " b2"]
 
     def __len__(self) -> int:
         return len(self.times) // 2
 
-    def split(self, size: int) -> list["Batch"]:
-        """Micro-batches of `size` pairs."""
-        parts = []
-        for start in range(0, len(self), size):
-            rows = torch.arange(start, min(start + size, len(self)), device=self.times.device)
-            rows = torch.cat([rows, rows + len(self)])
-            conditions = {name: value[rows] for name, value in self.conditions.items()}
-            parts.append(Batch(self.noisy[rows], self.times[rows], conditions, self.target[rows], self.weight[rows]))
-        return parts
+    def take(self, pairs: Int[Tensor, " n"]) -> "Batch":
+        """These pairs of it."""
+        rows = torch.cat([pairs, pairs + len(self)])
+        conditions = {name: value[rows] for name, value in self.conditions.items()}
+        parts = (self.target, self.weight, self.depth)
+        return Batch(self.noisy[rows], self.times[rows], conditions, *(part[rows] for part in parts))
 
     def to(self, device: torch.device) -> "Batch":
+        """The same on a device; from pinned memory without waiting for it."""
+        if device.type == "cpu":
+            return self
+
+        def moved(tensor: Any) -> Tensor:
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        conditions = {name: moved(value) for name, value in self.conditions.items()}
+        parts = (self.target, self.weight, self.depth)
+        return Batch(moved(self.noisy), moved(self.times), conditions, *(moved(part) for part in parts))
+
+
+class Labels(NamedTuple):
+    """A judge's view of a batch: the pairs it decided, in which of them a won, and P(winner preferred)."""
+
+    pairs: Int[Tensor, " n"]
+    a_wins: Bool[Tensor, " n"]
+    preferred: Float[Tensor, " n"]
+
+    def to(self, device: torch.device) -> "Labels":
         """The same on a device."""
-        conditions = {name: value.to(device) for name, value in self.conditions.items()}
-        noisy, times, target, weight = (x.to(device) for x in (self.noisy, self.times, self.target, self.weight))
-        return Batch(noisy, times, conditions, target, weight)
+        return Labels(*(part.to(device, non_blocking=True) for part in self))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch: its pairs that at least one judge decided, and each judge's view of them."""
+
+    visits: list[Visit]
+    batch: Batch
+    labels: list[Labels]
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """The run's pairs, and where their latents and prompts are in the cache."""
+
+    pair_ids: pa.ChunkedArray
+    prompts: Int[np.ndarray, " n"]
+    images: Int[np.ndarray, "2 n"]
+
+    def draws(self, visits: Sequence[Visit]) -> list[noise.Draw]:
+        """The visits by pair id."""
+        return [(str(self.pair_ids[row]), number) for row, number in visits]
 
 
 def make_batch(
-    schedule: Schedule, cache: Cache, visits: Sequence[tuple[Pair, int]], *, settings: Train, seed: int
+    schedule: Schedule,
+    cache: Cache,
+    located: Located,
+    visits: Sequence[Visit],
+    *,
+    settings: Train,
+    seed: int,
+    depth: float | None = None,
 ) -> Batch:
-    """The pairs of these visits: one time, one noise and one caption (or none) for both images of a pair."""
-    keys = [(pair.pair_id, visit) for pair, visit in visits]
-    images = [cache.image_rows[pair.winner] for pair, _ in visits] + [
-        cache.image_rows[pair.loser] for pair, _ in visits
-    ]
-    latents = cache.latents[images]
-    time = schedule.times(settings.timesteps, settings.shift, (latents.shape[2], latents.shape[3]))
-    times, drawn = noise.draw(seed, keys, shape=tuple(latents.shape[1:]), time=time)
-    drop = noise.dropped(seed, keys, settings.caption_dropout)
-    captions = [0 if gone else cache.prompt_rows[pair.prompt_id] for (pair, _), gone in zip(visits, drop, strict=True)]
+    """The pairs of these (row, draw): one time, noise, mirror and caption (or none) for both images of a pair.
+
+    With a `depth` the time is that far into the noise, every caption is kept and nothing is mirrored.
+    """
+    draws, rows = located.draws(visits), [row for row, _ in visits]
+    size = cache.shape
+    time = schedule.times(settings.timesteps, settings.shift, (size[1], size[2]))
+    times, drawn = noise.draw(seed, draws, shape=size, time=time)
+    prompts, mirror = located.prompts[rows], np.zeros(len(rows), bool)
+    if depth is not None:
+        times = schedule.at(depth).expand(len(rows))
+    else:
+        prompts = np.where(noise.dropped(seed, draws, settings.caption_dropout), 0, prompts)
+        if settings.flip:
+            mirror = np.array(noise.flipped(seed, draws))
+    images = located.images[:, rows].reshape(-1)
+    latents = cache.latents(images, np.tile(mirror, 2))
     times, drawn = times.repeat(2), drawn.repeat(2, 1, 1, 1)
     return Batch(
         noisy=schedule.add_noise(latents, drawn, times),
         times=times,
-        conditions=cache.conditions(captions * 2, images),
+        conditions=cache.conditions(np.tile(prompts, 2), images),
         target=schedule.target(latents, drawn, times),
         weight=schedule.weight(times, settings.weighting),
+        depth=schedule.depth(times),
     )
 
 
-def pair_errors(predict: Predict, batch: Batch) -> PairErrors:
-    """Winners and losers in one forward pass, each error times the weight of its time."""
-    error = batch.weight * squared_error(predict(batch.noisy, batch.times, batch.conditions), batch.target)
-    return PairErrors(*error.chunk(2))
+def view(p_a: Floats, *, soft: bool) -> Labels:
+    """What a judge makes of the pairs of a batch, by its p_a of them."""
+    pairs = torch.from_numpy(np.flatnonzero(decided(p_a)))
+    chosen = torch.from_numpy(p_a)[pairs]
+    preferred = torch.maximum(chosen, 1 - chosen) if soft else torch.ones_like(chosen)
+    return Labels(pairs, chosen > 0.5, preferred)
 
 
-def accumulate(
+def errors(predict: Predict, batch: Batch) -> Float[Tensor, "2 b"]:
+    """The mean squared errors on a and on b, unweighted, all images in one forward pass."""
+    return losses.squared_error(predict(batch.noisy, batch.times, batch.conditions), batch.target).view(2, -1)
+
+
+def turned(found: Float[Tensor, "2 b"], batch: Batch, labels: Labels) -> PairErrors:
+    """Errors on a and b as errors on winner and loser, each times the weight of its time."""
+    weighted = found * batch.weight.view(2, -1)
+    return PairErrors(*torch.where(labels.a_wins, weighted, weighted.flip(0)))
+
+
+def backpropagate(
     batch: Batch,
+    labels: Labels,
     *,
-    policy: Predict,
-    reference: Predict,
-    beta: float,
-    micro_batch_size: int,
+    predict: Predict,
+    reference: Float[Tensor, "2 b"] | None,
+    objective: Objective,
+    zero_point: Float[Tensor, ""],
+    settings: Train,
+    total: int,
     backward: Callable[[Tensor], None],
 ) -> Float[Tensor, " metrics"]:
-    """Backpropagates the batch's mean loss, micro-batch by micro-batch, and gives the means of METRICS without a sync."""
-    sums = torch.zeros(len(METRICS), device=batch.times.device)
-    for part in batch.split(micro_batch_size):
-        with torch.no_grad():
-            held = pair_errors(reference, part)
-        errors = pair_errors(policy, part)
-        loss = dpo_loss(errors, held, beta=beta)
-        backward(loss.sum() / len(batch))
-        with torch.no_grad():
-            columns = (
-                loss,
-                implicit_accuracy(errors, held),
-                implicit_margin(errors, held),
-                errors.win,
-                errors.lose,
-                errors.win - held.win,
-                errors.lose - held.lose,
-            )
-            sums += torch.stack([column.sum() for column in columns])
-    return sums / len(batch)
+    """A judge's share of a batch: backpropagates the sum of its losses over `total`, and gives its sums of the metrics.
+
+    `batch` holds the labelled pairs only; `total` counts the judge's pairs of the whole step. Nothing is read back here.
+    """
+    predicted = predict(batch.noisy, batch.times, batch.conditions)
+    policy = turned(losses.squared_error(predicted, batch.target).view(2, -1), batch, labels)
+    held = turned(reference, batch, labels) if reference is not None else None
+    guarded = policy
+    if settings.safeguard:
+        alike = losses.overlap(*(predicted.float() - batch.target.float()).detach().chunk(2))
+        guarded = losses.safeguarded(policy, batch.weight[: len(batch)] * alike, mu=settings.safeguard)
+    loss = objective(guarded, held, labels.preferred, zero_point)
+    backward(loss.sum() / total)
+    with torch.no_grad():
+        return measure(loss, policy, held, batch.depth[: len(batch)], beta=settings.beta)
+
+
+def measure(
+    loss: Float[Tensor, " b"],
+    policy: PairErrors,
+    reference: PairErrors | None,
+    depth: Float[Tensor, " b"],
+    *,
+    beta: float,
+) -> Float[Tensor, " metrics"]:
+    """The sums over pairs of ALWAYS and, with a reference, of AGAINST, and then right answers and pairs met by depth."""
+    sums = [loss.sum(), policy.win.sum(), policy.lose.sum()]
+    if reference is None:
+        return torch.stack(sums)
+    right = losses.implicit_accuracy(policy, reference)
+    drift = (policy.win - reference.win, policy.lose - reference.lose)
+    sums += [right.sum(), losses.implicit_margin(policy, reference).sum()]
+    sums += [losses.gradient_factor(policy, reference, beta=beta).sum(), drift[0].sum(), drift[1].sum()]
+    place = torch.nn.functional.one_hot((depth * BINS).long().clamp(max=BINS - 1), BINS).to(right)
+    return torch.cat([torch.stack(sums), right @ place, place.sum(dim=0)])
+
+
+def means(sums: Sequence[float], pairs: int) -> dict[str, Any]:
+    """The metrics of a step by name, from the sums over its pairs; accuracy by depth is null where no pair fell."""
+    names = (*ALWAYS, *AGAINST) if len(sums) > len(ALWAYS) else ALWAYS
+    row: dict[str, Any] = {name: value / pairs for name, value in zip(names, sums, strict=False)}
+    if len(sums) > len(ALWAYS):
+        right, met = sums[len(names) : -BINS], [round(count) for count in sums[-BINS:]]
+        row["accuracy_by_depth"] = [value / count if count else None for value, count in zip(right, met, strict=True)]
+        row["pairs_by_depth"] = met
+    return row
+
+
+def width(*, reference: bool) -> int:
+    """How many sums `measure` gives."""
+    return len(ALWAYS) + (len(AGAINST) + 2 * BINS if reference else 0)

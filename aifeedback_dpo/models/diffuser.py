@@ -23,7 +23,6 @@ from aifeedback_dpo.models.schedules import Schedule
 from aifeedback_dpo.settings import Model
 from aifeedback_dpo.weights import Identity, loading, locate
 
-ADAPTER = "default"
 SCHEDULERS = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
@@ -204,7 +203,11 @@ class Diffuser:
 
         Raises UserError for one that names no linear layer or convolution of it.
         """
-        fitting = [name for name, module in self.denoiser.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        fitting = [
+            name
+            for name, module in self.denoiser.named_modules()
+            if isinstance(getattr(module, "base_layer", module), nn.Linear | nn.Conv2d)  # under an adapter, or bare
+        ]
 
         def fits(wanted: str) -> bool:
             return any(name == wanted or name.endswith(f".{wanted}") for name in fitting)
@@ -215,29 +218,28 @@ class Diffuser:
             raise UserError(f"train.modules: the {self.family.DENOISER} has no layer named {', '.join(missing)}")
         return list(modules)
 
-    def lora(self, rank: int, modules: Sequence[str] | None) -> Any:
+    def add_lora(self, name: str, rank: int, modules: Sequence[str] | None) -> dict[str, nn.Parameter]:
         """Puts a trainable adapter on the denoiser, its weights in float32 whatever that runs in; it starts as the identity.
 
-        Raises UserError for a module that the denoiser does not have.
+        Gives its weights by name. Raises UserError for a module that the denoiser does not have.
         """
-        denoiser, wanted = self.denoiser, self.lora_modules(modules)
-        denoiser.add_adapter(
-            LoraConfig(r=rank, lora_alpha=rank, target_modules=wanted, init_lora_weights="gaussian"), ADAPTER
-        )
-        for parameter in denoiser.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        return denoiser
+        wanted = self.lora_modules(modules)
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=wanted, init_lora_weights="gaussian")
+        self.denoiser.add_adapter(config, name)
+        added = {key: value for key, value in self.denoiser.named_parameters() if f".{name}." in key}
+        for parameter in added.values():
+            parameter.data = parameter.data.float()
+        return added
 
-    def save_lora(self, folder: Path) -> None:
-        """In the format of `pipeline.load_lora_weights(folder)`."""
-        layers = get_peft_model_state_dict(self.denoiser, adapter_name=ADAPTER)
+    def save_lora(self, name: str, folder: Path) -> None:
+        """One adapter in the format of `pipeline.load_lora_weights(folder)`."""
+        layers = get_peft_model_state_dict(self.denoiser, adapter_name=name)
         self.family.PIPELINE.save_lora_weights(
             folder, **{f"{self.family.DENOISER}_lora_layers": layers}, safe_serialization=True
         )
 
     def drop_lora(self) -> None:
-        """Takes the adapter off again, its wrappers too."""
+        """Takes all adapters off again, their wrappers too."""
         self.pipeline.unload_lora_weights()
 
     @contextmanager

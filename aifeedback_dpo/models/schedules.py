@@ -32,6 +32,12 @@ class Schedule(Protocol):
     def times(self, distribution: str, shift: float | Literal["model"], side: tuple[int, int]) -> Draw:
         """Draws one time from a generator; `side` is the latents' height and width, which a shift may depend on."""
 
+    def at(self, depth: float) -> Tensor:
+        """The time that far into the noise, from 0 to below 1."""
+
+    def depth(self, times: Tensor) -> Float[Tensor, " b"]:
+        """The inverse: how far into the noise each time is, in [0, 1)."""
+
     def add_noise(self, latents: Latents, noise: Latents, times: Tensor) -> Latents:
         """Noised latents, float32."""
 
@@ -69,6 +75,12 @@ class Steps:
         steps = int(self.schedule.config.num_train_timesteps)
         return lambda generator: torch.randint(0, steps, (), generator=generator)
 
+    def at(self, depth: float) -> Tensor:
+        return torch.tensor(int(depth * self.schedule.config.num_train_timesteps))
+
+    def depth(self, times: Tensor) -> Float[Tensor, " b"]:
+        return times.float() / self.schedule.config.num_train_timesteps
+
     def add_noise(self, latents: Latents, noise: Latents, times: Tensor) -> Latents:
         noisy: Tensor = self.schedule.add_noise(latents, noise, times)
         return noisy
@@ -104,6 +116,12 @@ class Flow:
             return factor * level / (1 + (factor - 1) * level)
 
         return draw
+
+    def at(self, depth: float) -> Tensor:
+        return torch.tensor(depth)
+
+    def depth(self, times: Tensor) -> Float[Tensor, " b"]:
+        return times
 
     def shift(self, side: tuple[int, int]) -> float:
         """The scheduler's own: constant, or growing with the number of patches as exp(mu) (Esser et al. 2024, Eq. 23)."""

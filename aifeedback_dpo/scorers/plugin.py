@@ -31,7 +31,8 @@ from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.scorers.pixels import Pictures
 from aifeedback_dpo.scorers.preference import Preference
 from aifeedback_dpo.scorers.scoring import checked
-from aifeedback_dpo.settings import Name, ScorerWeights
+from aifeedback_dpo.settings import ScorerWeights
+from aifeedback_dpo.settings.kinds import Name
 
 NO_PREFERENCE = Preference(None, "the scorer does not say")
 

@@ -293,12 +293,12 @@ def test_another_autoencoder_and_a_merged_adapter_make_another_model(folders, tm
     other = tiny.write("sd", tmp_path / "other", seed=1) / "vae"
     with_vae = plain.model_copy(update={"vae": Autoencoder(id=str(other))})
     loaded = models.load(plain)
-    loaded.lora(2, None)
+    loaded.add_lora("policy", 2, None)
     torch.manual_seed(3)
     for name, value in loaded.denoiser.named_parameters():
         if "lora_B" in name:
             value.data.normal_()
-    loaded.save_lora(tmp_path / "lora")
+    loaded.save_lora("policy", tmp_path / "lora")
     merged = plain.model_copy(update={"adapters": (Adapter(id=str(tmp_path / "lora"), weight=0.5),)})
     assert len({models.identify(model).revision for model in (plain, with_vae, merged)}) == 3
     shot = {"steps": 2, "guidance": 2.0, "width": 32, "height": 32}

@@ -7,8 +7,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from aifeedback_dpo.dpo import step
-from aifeedback_dpo.dpo.losses import PairErrors, dpo_loss, squared_error, summed_beta
-from aifeedback_dpo.dpo.step import Batch
+from aifeedback_dpo.dpo.losses import PairErrors, objective, squared_error, summed_beta
+from aifeedback_dpo.dpo.step import Batch, Labels
+from aifeedback_dpo.settings.training import Train
 
 PAIRS, BETA = 6, 100.0
 
@@ -45,10 +46,9 @@ def batch():
     timesteps = torch.randint(0, 1000, (PAIRS,)).repeat(2)
     embeddings = torch.randn(PAIRS, 5, 12).repeat(2, 1, 1)
     noisy = DDPMScheduler().add_noise(latents, noise, timesteps)
-    weight = torch.ones(2 * PAIRS)
-    return Batch(
-        noisy, timesteps, {"embeddings": embeddings}, 0.1 * noise, weight
-    )  # errors of 0.1, about those of a trained network
+    ones = torch.ones(2 * PAIRS)
+    # errors of 0.1, about those of a trained network
+    return Batch(noisy, timesteps, {"embeddings": embeddings}, 0.1 * noise, ones, 0 * ones)
 
 
 def predicts(network):
@@ -56,17 +56,28 @@ def predicts(network):
 
 
 def accumulate(networks, batch, micro: int):
+    """The mean loss and its gradient, with a the winner of every pair, `micro` pairs at a time."""
     policy, reference = networks
     policy.zero_grad()
-    means = step.accumulate(
-        batch,
-        policy=predicts(policy),
-        reference=predicts(reference),
-        beta=BETA,
-        micro_batch_size=micro,
-        backward=lambda loss: loss.backward(),
-    )
-    return means, [parameter.grad.clone() for parameter in policy.parameters()]
+    total = 0.0
+    for rows in torch.arange(PAIRS).split(micro):
+        part = batch.take(rows)
+        labels = Labels(torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.bool), torch.ones(len(rows)))
+        with torch.no_grad():
+            held = step.errors(predicts(reference), part)
+        sums = step.backpropagate(
+            part,
+            labels,
+            predict=predicts(policy),
+            reference=held,
+            objective=objective("dpo", beta=BETA),
+            zero_point=torch.zeros(()),
+            settings=Train(beta=BETA),
+            total=PAIRS,
+            backward=lambda loss: loss.backward(),
+        )
+        total += step.means(sums.tolist(), PAIRS)["loss"]
+    return total, [parameter.grad.clone() for parameter in policy.parameters()]
 
 
 def test_the_loss_is_equation_14_in_float64(networks, batch):
@@ -74,7 +85,12 @@ def test_the_loss_is_equation_14_in_float64(networks, batch):
     policy, reference = exact = tuple(copy.deepcopy(network).double() for network in networks)
     embeddings = batch.conditions["embeddings"].double()
     wide = Batch(
-        batch.noisy.double(), batch.times, {"embeddings": embeddings}, batch.target.double(), batch.weight.double()
+        batch.noisy.double(),
+        batch.times,
+        {"embeddings": embeddings},
+        batch.target.double(),
+        batch.weight.double(),
+        batch.depth,
     )
 
     def summed(network, half):  # ||eps - eps_theta(x_t, t)||^2, a sum over c, h, w
@@ -88,28 +104,49 @@ def test_the_loss_is_equation_14_in_float64(networks, batch):
     assert summed_beta(BETA, 4 * 8 * 8) == beta_sum
     expected = -torch.log(torch.sigmoid(-beta_sum * inside)).mean()
 
-    means, _ = accumulate(exact, wide, PAIRS)
-    assert means[step.METRICS.index("loss")].item() == pytest.approx(expected.item(), abs=1e-6)
+    loss, _ = accumulate(exact, wide, PAIRS)
+    assert loss == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4])
 def test_gradients_of_micro_batches_add_up_to_those_of_the_whole(networks, batch, micro):
-    whole_means, whole = accumulate(networks, batch, PAIRS)
-    means, parts = accumulate(networks, batch, micro)
-    assert torch.allclose(means, whole_means, atol=1e-6)
+    whole_loss, whole = accumulate(networks, batch, PAIRS)
+    loss, parts = accumulate(networks, batch, micro)
+    assert loss == pytest.approx(whole_loss, abs=1e-6)
     scale = max(gradient.abs().max() for gradient in whole)
     for one, other in zip(parts, whole, strict=True):
         assert (one - other).abs().max() <= 1e-5 * scale
 
 
-def test_one_pair_at_a_time_gives_the_losses_of_the_batch():
-    torch.manual_seed(2)
-    errors = torch.rand(4, 5)
-    together = dpo_loss(PairErrors(errors[0], errors[1]), PairErrors(errors[2], errors[3]), beta=10.0)
-    for at in range(5):
-        row = errors[:, at : at + 1]
-        alone = dpo_loss(PairErrors(row[0], row[1]), PairErrors(row[2], row[3]), beta=10.0)
-        assert alone.item() == pytest.approx(together[at].item())
+def test_a_batch_is_turned_round_by_the_labels_and_weighted_by_its_times(batch):
+    labels = Labels(torch.arange(2), torch.tensor([True, False]), torch.ones(2))
+    part = batch.take(torch.arange(2))
+    weighted = Batch(part.noisy, part.times, part.conditions, part.target, torch.tensor([1.0, 2.0] * 2), part.depth)
+    found = torch.tensor([[0.1, 0.2], [0.3, 0.4]])  # on a, on b
+    win, lose = step.turned(found, weighted, labels)
+    assert win.tolist() == pytest.approx([0.1, 0.8])  # a won the first pair, b the second, whose weight is 2
+    assert lose.tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_swapping_all_labels_negates_the_margin_and_turns_the_accuracy(batch):
+    found, held = torch.rand(2, PAIRS), torch.rand(2, PAIRS)
+    told = []
+    for wins in (torch.tensor([True, False] * 3), torch.tensor([False, True] * 3)):
+        labels = Labels(torch.arange(PAIRS), wins, torch.ones(PAIRS))
+        pair = step.turned(found, batch, labels), step.turned(held, batch, labels)
+        sums = step.measure(torch.zeros(PAIRS), *pair, batch.depth[:PAIRS], beta=BETA)
+        told.append(step.means(sums.tolist(), PAIRS))
+    assert told[0]["margin"] == pytest.approx(-told[1]["margin"], abs=1e-7)
+    assert told[0]["implicit_accuracy"] == pytest.approx(1 - told[1]["implicit_accuracy"])
+    assert told[0]["winner_drift"] == pytest.approx(told[1]["loser_drift"], abs=1e-7)
+
+
+def test_accuracy_is_told_by_depth_and_null_where_no_pair_fell():
+    policy, reference = PairErrors(*torch.tensor([[0.1, 0.3, 0.1], [0.2] * 3])), PairErrors(*torch.full((2, 3), 0.2))
+    sums = step.measure(torch.zeros(3), policy, reference, torch.tensor([0.0, 0.2, 0.99]), beta=1.0)
+    told = step.means(sums.tolist(), 3)
+    assert told["accuracy_by_depth"] == [0.5, None, None, 1.0]  # one right and one wrong below 1/4, one right above 3/4
+    assert told["pairs_by_depth"] == [2, 0, 0, 1]
 
 
 def test_a_half_precision_prediction_is_compared_in_float32():

@@ -6,7 +6,7 @@ import pytest
 from datasets import Image, load_dataset
 from PIL import Image as Pillow
 
-from aifeedback_dpo import config, records, store
+from aifeedback_dpo import config, opening, records, store
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.store import Run, encode_image
 
@@ -98,29 +98,32 @@ def test_a_run_made_by_another_recipe_is_refused_with_the_keys(run):
     made.record("generate", "done")
     made.commit("prompts", PROMPTS, "train")
     with pytest.raises(UserError, match=r"seed: 0 in the run, 3 asked for; generate.steps: 14 in the run, 5 asked for"):
-        store.open_run(run.root, None, ["seed=3", "generate.steps=5"])
+        opening.open_run(run.root, None, ["seed=3", "generate.steps=5"])
 
 
 def test_what_nothing_was_made_with_may_still_change(run):
     run.record("generate", "done")
-    assert store.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7
+    assert opening.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7
     run.record("train/human/seed-0", "running")
-    assert store.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7  # begun and failed: nothing is made
-    run.write_text(run.policy_folder("human", 0) / "policy.json", "{}")
-    with pytest.raises(UserError, match=r"train\.beta"):
-        store.open_run(run.root, None, ["train.beta=7"])
-    assert store.open_run(run.root, None, ["train.seeds=[0,1]"]).recipe.train.seeds == (0, 1)
+    assert (
+        opening.open_run(run.root, None, ["train.beta=7"]).recipe.train.beta == 7
+    )  # begun and failed: nothing is made
+    run.commit("prompts", PROMPTS, "train")
+    with pytest.raises(UserError, match=r"seed"):
+        opening.open_run(run.root, None, ["seed=7"])
+    assert opening.open_run(run.root, None, ["train.seeds=[0,1]"]).recipe.train.seeds == (0, 1)
 
 
 def test_a_new_scorer_may_join_and_a_known_one_may_not_change(run):
     run.record("label/pickscore", "done")
     run.commit("scores", [{"image_id": "i", "scorer": "pickscore", "recipe": "r", "score": 0.5}], "a", "pickscore")
-    joined = store.open_run(run.root, None, ["label.scorers.mine.id=/models/mine", "label.batch_size=3"])
+    joined = opening.open_run(run.root, None, ["label.scorers.mine.id=/models/mine", "label.batch_size=3"])
     assert joined.recipe.label.scorers["mine"].id == "/models/mine"
     with pytest.raises(UserError, match=r"label\.scorers\.pickscore\.revision"):
-        store.open_run(run.root, None, ["label.scorers.pickscore.revision=main"])
+        opening.open_run(run.root, None, ["label.scorers.pickscore.revision=main"])
     assert (
-        store.open_run(run.root, None, ["label.scorers.pickscore.slope=2"]).recipe.label.scorers["pickscore"].slope == 2
+        opening.open_run(run.root, None, ["label.scorers.pickscore.slope=2"]).recipe.label.scorers["pickscore"].slope
+        == 2
     )
 
 
@@ -154,9 +157,9 @@ def test_a_part_that_may_not_be_read_is_not_called_corrupted(run, monkeypatch):
 def test_a_run_remembers_its_recipe(run):
     changed = Run(run.root, config.load("shapes", ["seed=9"]))
     changed.record("generate", "done")
-    assert store.open_run(run.root, None).recipe == changed.recipe
+    assert opening.open_run(run.root, None).recipe == changed.recipe
 
 
 def test_opening_writes_nothing(tmp_path):
-    store.open_run(tmp_path / "new", "shapes")
+    opening.open_run(tmp_path / "new", "shapes")
     assert not (tmp_path / "new").exists()

@@ -3,22 +3,12 @@
 import difflib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
-
-Dtype = Literal["float32", "float16", "bfloat16"]
-Count = Annotated[int, Field(gt=0)]
-Side = Annotated[int, Field(gt=0, multiple_of=8, description="pixels")]
-Scheduler = Literal["ddim", "ddpm", "dpmsolver++", "euler", "euler_a", "flow_euler", "heun", "lms", "pndm", "unipc"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Settings(BaseModel):
-    """Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from aifeedback_dpo.settings.kinds import Count, Dtype, Name, Scheduler, Settings, Side
+from aifeedback_dpo.settings.training import Train
 
 
 class Weights(Settings):
@@ -144,56 +134,6 @@ class Label(Settings):
     images_per_part: Count = 256
 
 
-class Train(Settings):
-    """Diffusion-DPO. beta is the authors': half of it multiplies the difference of mean squared errors."""
-
-    judges: Annotated[tuple[Name, ...], Field(min_length=1)] = ("human", "ai", "random")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
-    method: Literal["lora", "full"] = "lora"
-    rank: Count = 16
-    modules: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="the modules that get a LoRA (default: the attention projections of the model's family)"
-    )
-    beta: Annotated[float, Field(gt=0)] = 5000.0
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="the learning rate after warm-up: held, or brought down to zero at the last step"
-    )
-    warmup: Annotated[int, Field(ge=0)] = 20
-    steps: Count = 200
-    batch_size: Count = Field(32, description="pairs per optimizer step")
-    micro_batch_size: Count | None = Field(None, description="pairs per forward pass (default: the whole batch)")
-    caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
-    resolution: Side | None = Field(
-        None, description="resize the shortest side to this and crop the centre (default: as drawn, all of one size)"
-    )
-    weighting: Literal["uniform", "eps_equivalent"] = Field(
-        "uniform",
-        description="of the squared error by timestep; eps_equivalent counts v and flow errors as noise errors",
-    )
-    timesteps: Literal["uniform", "logit_normal"] = Field("uniform", description="logit_normal is for flow models")
-    shift: Annotated[float, Field(gt=0)] | Literal["model"] = Field(
-        1.0, description="of a flow model's noise levels; `model` takes what its scheduler says for the resolution"
-    )
-    guidance: Annotated[float, Field(ge=0)] = Field(
-        3.5, description="what a guidance-distilled model is told (FLUX.1-dev)"
-    )
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    gradient_checkpointing: bool = False
-    checkpoint_steps: Count = Field(100, description="how often a policy in training is saved, to go on from")
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-
-    @model_validator(mode="after")
-    def _divides(self) -> "Train":
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"train.seeds names one twice: {', '.join(map(str, self.seeds))}")
-        return self
-
-
 class Compare(Settings):
     """How policies are compared on held-out prompts."""
 
@@ -241,9 +181,20 @@ class Recipe(Settings):
             )
         return self
 
-    def title(self, judge: str) -> str:
-        """A judge's name as it is shown: simulated people are always called so."""
-        return f"{judge} (simulated)" if judge == HUMAN and self.label.raters else judge
+    @model_validator(mode="after")
+    def _validation_is_drawn_where_it_trains(self) -> "Recipe":
+        if self.train.validation.prompts and self.model.offload != "none":
+            raise ValueError(f"train.validation needs model.offload=none, and it is {self.model.offload}")
+        return self
+
+    def title(self, name: str) -> str:
+        """A judge's name, or a policy's, as it is shown: simulated people are always called so."""
+        judge, plus, variant = name.partition("+")
+        return f"{judge} (simulated){plus}{variant}" if judge == HUMAN and self.label.raters else name
+
+    def policy(self, judge: str) -> str:
+        """What the policy trained on this judge is called: `human`, or `human+sft` where train.name is `sft`."""
+        return f"{judge}+{self.train.name}" if self.train.name else judge
 
     def judge(self, name: str) -> str:
         """The judge a name stands for: `ai` is what the recipe says, anything else is itself.

@@ -1,0 +1,271 @@
+"""The steps of a group of policies: one batch, one reference pass, and every judge's gradient of it.
+
+Each policy's trajectory is that of training it alone, and a pair costs the reference once, however many judges there are.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from aifeedback_dpo import engine
+from aifeedback_dpo.dpo import batches, checkpoint, losses, step
+from aifeedback_dpo.dpo.batches import Floats, Visit
+from aifeedback_dpo.dpo.cache import Cache
+from aifeedback_dpo.dpo.held_out import HeldOut
+from aifeedback_dpo.dpo.jobs import Job
+from aifeedback_dpo.dpo.network import Network
+from aifeedback_dpo.dpo.policy import Policy
+from aifeedback_dpo.dpo.references import References
+from aifeedback_dpo.dpo.stability import Watch
+from aifeedback_dpo.dpo.step import Located, Part
+from aifeedback_dpo.models.schedules import Schedule
+from aifeedback_dpo.settings.training import Train
+from aifeedback_dpo.store import Run
+
+REDUCED_AT_ONCE = 1 << 26
+
+
+@dataclass
+class Member:
+    """A policy of the group, its files and how it does. `ended` says why it stopped before its last step."""
+
+    policy: Policy
+    watch: Watch
+    log: IO[str]
+    last: dict[str, Any] | None = None
+    ended: str | None = None
+    failed: str | None = None
+
+    @property
+    def job(self) -> Job:
+        return self.policy.job
+
+    @property
+    def going(self) -> bool:
+        return not self.ended and not self.failed
+
+
+@dataclass
+class Group:
+    """Policies that are trained together: all of one seed, or one whose every weight is trained."""
+
+    run: Run
+    settings: Train
+    schedule: Schedule
+    network: Network
+    members: list[Member]
+    cache: Cache
+    located: Located
+    references: References | None
+    held_out: HeldOut | None
+    accelerator: Accelerator
+    seed: int
+    show: Callable[["Group", int], None]
+    track: Callable[[dict[str, Any], int], None]
+    objective: losses.Objective = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.objective = losses.objective(
+            settings.objective, beta=settings.beta, smoothing=settings.smoothing, alpha=settings.alpha
+        )
+        self.share = settings.batch_size // self.accelerator.num_processes
+        self.micro = settings.micro_batch_size or self.share
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def train(self, start: int, bar: engine.Bar) -> None:
+        """Steps `start` to the last. A step whose pairs are all ties of a judge changes nothing for that judge."""
+        settings = self.settings
+        order = batches.schedule(
+            self.located.pair_ids,
+            size=settings.batch_size,
+            steps=settings.steps,
+            seed=self.seed,
+            draws=settings.draws,
+            start=start,
+        )
+        try:
+            with ThreadPoolExecutor(1) as ahead:
+                for number, (visits, parts) in zip(
+                    range(start, settings.steps), self._ahead(order, ahead), strict=True
+                ):
+                    if not any(member.going for member in self.members):
+                        break
+                    self._step(number, visits, parts)
+                    self._between(number + 1)
+                    bar.advance(1)
+        finally:
+            if self.references and self.main:
+                self.references.commit()
+
+    def _ahead(
+        self, order: Iterator[list[Visit]], ahead: ThreadPoolExecutor
+    ) -> Iterator[tuple[list[Visit], list[Part]]]:
+        """The batches, each made while the networks work on the one before."""
+        waiting = None
+        for visits in order:
+            made = ahead.submit(self._parts, visits)
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = visits, made
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+    def _parts(self, visits: list[Visit]) -> list[Part]:
+        """This process's share of a batch, in micro-batches, of pairs that some judge of the group decided."""
+        first = self.accelerator.process_index * self.share
+        mine, parts = visits[first : first + self.share], []
+        soft = self.settings.labels == "soft"
+        for at in range(0, len(mine), self.micro):
+            chunk = mine[at : at + self.micro]
+            p_a = [self._p_a(member, chunk) for member in self.members]
+            wanted = np.any([batches.decided(said) for said in p_a], axis=0)
+            if self.settings.compile:
+                wanted[:] = True  # one shape
+            kept = [visit for visit, keep in zip(chunk, wanted, strict=True) if keep]
+            if kept:
+                batch = step.make_batch(
+                    self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
+                )
+                parts.append(Part(kept, batch, [step.view(said[wanted], soft=soft) for said in p_a]))
+        return parts
+
+    def _p_a(self, member: Member, visits: Sequence[Visit]) -> Floats:
+        return member.job.p_a[[row for row, _ in visits]]
+
+    def _step(self, number: int, visits: list[Visit], parts: list[Part]) -> None:
+        started = time.perf_counter()
+        totals = [int(batches.decided(self._p_a(member, visits)).sum()) for member in self.members]
+        device = self.accelerator.device
+        sums: dict[int, Tensor] = {}
+        fresh: list[tuple[list[Visit], Tensor]] = []
+        for part in parts:
+            batch = part.batch.to(device)
+            held = self._reference(part.visits, batch, fresh)
+            for at, member in enumerate(self.members):
+                labels = part.labels[at].to(device)
+                if not member.going or not len(labels.pairs):
+                    continue
+                found = step.backpropagate(
+                    batch if len(labels.pairs) == len(batch) else batch.take(labels.pairs),
+                    labels,
+                    predict=lambda *seen, at=at: self.network.predict(at, *seen),
+                    reference=held if held is None else held[:, labels.pairs],
+                    objective=self.objective,
+                    zero_point=member.policy.zero_point,
+                    settings=self.settings,
+                    total=totals[at],
+                    backward=member.policy.backward,
+                )
+                sums[at] = sums[at] + found if at in sums else found
+        stepped = [at for at, member in enumerate(self.members) if member.going and totals[at]]
+        self._add_up_gradients(stepped)
+        width = step.width(reference=held is not None) if parts else step.width(reference=self.references is not None)
+        table = torch.stack([sums.get(at, torch.zeros(width, device=device)) for at in stepped]) if stepped else None
+        if table is None:
+            return
+        table = self.accelerator.reduce(table, reduction="sum")
+        rates = [self.members[at].policy.rate.get_last_lr()[0] for at in stepped]
+        norms = torch.stack([torch.as_tensor(self.members[at].policy.step()) for at in stepped])
+        told = torch.cat([table, norms.to(table).view(-1, 1)], dim=1).cpu().tolist()  # the one wait for the device
+        self._learn(fresh)
+        seconds = time.perf_counter() - started
+        for at, values, rate in zip(stepped, told, rates, strict=True):
+            row = {"step": number, "pairs": totals[at], **step.means(values[:-1], totals[at])}
+            row |= {"gradient_norm": values[-1], "learning_rate": rate}
+            speed = {"step": number, "pairs": totals[at], "policies": len(stepped), "seconds": seconds}
+            self._note(self.members[at], row, speed)
+
+    def _reference(
+        self, visits: list[Visit], batch: step.Batch, fresh: list[tuple[list[Visit], Tensor]]
+    ) -> Tensor | None:
+        """(2, pairs): the reference's errors, from the cache or asked for now; None where the objective has no reference."""
+        if self.references is None:
+            return None
+        known = self.references.known(visits)
+        missing = np.flatnonzero(np.isnan(known).any(axis=0))
+        held = torch.from_numpy(known).to(batch.weight.device, non_blocking=True)
+        if len(missing):
+            rows = torch.from_numpy(missing).to(held.device)
+            asked = step.errors(self.network.reference, batch if len(missing) == len(visits) else batch.take(rows))
+            held[:, rows] = asked
+            fresh.append(([visits[at] for at in missing], asked))
+        return held
+
+    def _learn(self, fresh: list[tuple[list[Visit], Tensor]]) -> None:
+        """Takes up what the reference said, in every process what it said in all of them."""
+        if self.references is None:
+            return
+        said = [(visits, errors.cpu().numpy()) for visits, errors in fresh]
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            said = gather_object(said)
+        for visits, errors in said:
+            self.references.learn(visits, errors)
+
+    def _add_up_gradients(self, stepped: Sequence[int]) -> None:
+        """One sum over the processes for a step, however many micro-batches and policies it had."""
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = [parameter for at in stepped for parameter in self.members[at].policy.parameters]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters]
+        while gradients:
+            some: list[Any] = []
+            while gradients and (not some or sum(each.numel() for each in some) < REDUCED_AT_ONCE):
+                some.append(gradients.pop(0))
+            flat = self.accelerator.reduce(torch.cat([each.reshape(-1) for each in some]), reduction="sum")
+            for each, value in zip(some, flat.split([each.numel() for each in some]), strict=True):
+                each.copy_(value.view_as(each))
+
+    def _note(self, member: Member, row: dict[str, Any], speed: dict[str, Any]) -> None:
+        """Takes up a step of a policy, and stops it where its watch says so."""
+        if "winner_drift" in row:
+            gained = -(row["winner_drift"] + row["loser_drift"]) / 2
+            member.policy.zero_point.fill_(max(gained, 0.0))
+        member.last = row
+        if reason := member.watch.broken(row):
+            member.failed = f"step {row['step']}: {reason}"
+        else:
+            member.ended = member.watch.see(row)
+        if self.main:
+            with (member.job.folder / "speed.jsonl").open("a") as timed:
+                timed.write(json.dumps(speed) + "\n")
+
+    def _between(self, done: int) -> None:
+        """What happens after a step: a look at the held-out pairs, the log, pictures, a checkpoint."""
+        settings, last = self.settings, done == self.settings.steps
+        for at, member in enumerate(self.members):
+            row = member.last
+            if row is None or row["step"] != done - 1:
+                continue
+            if self.held_out and (done % settings.held_out.every == 0 or last):
+                row |= self.held_out.ask(self.network, at)
+            if self.main:
+                member.log.write(json.dumps(row) + "\n")
+                member.log.flush()
+            self.track(
+                {f"{member.job.name}/{name}": value for name, value in row.items() if isinstance(value, float)}, done
+            )
+        if done % settings.checkpoint_steps == 0 and not last and self.main:
+            if self.references:
+                self.references.commit()
+            for member in self.members:
+                if member.going and member.policy.finite():
+                    checkpoint.save(self.run, member.job, done, member.policy.state(), keep=settings.keep_checkpoints)
+        self.show(self, done)
