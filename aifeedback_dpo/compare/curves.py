@@ -4,18 +4,29 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from aifeedback_dpo.records import CONTROL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Array = NDArray[np.float64]
 History = Sequence[Mapping[str, Any]]
+Lines = Mapping[str, tuple[Array, Array]]
+Dash = tuple[float, Sequence[float]]
+Look = tuple[str, Dash]
 
 WINDOW = 20
-COLOURS = ("#3b82f6", "#f59e0b", "#8b8b8b", "#10b981", "#ec4899", "#a78bfa")
-DASHES = ("-", "--", ":", "-.")
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#a78bfa")
+GREY = "#8b8b8b"  # the control
+DASHES: tuple[Dash, ...] = tuple(
+    (0, ink) for ink in ((), (4, 1.5), (1, 1.2), (5, 1.5, 1, 1.5), (9, 2), (5, 1, 1, 1, 1, 1))
+)
 INK = "#010203"
 
 
@@ -44,41 +55,12 @@ def draw(histories: Mapping[str, History]) -> Markup:
     if not panels:
         return Markup("")
     import matplotlib
-    from matplotlib.figure import Figure
 
-    looks = _looks(list(histories))
-    columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
-    rows = -(-len(panels) // columns)
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "ddpo", "font.size": 9, "text.parse_math": False}
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with matplotlib.rc_context(style | ink):
-        figure = Figure(figsize=(10, 2.6 * rows + 0.4), layout="constrained")
-        handles: dict[str, Any] = {}
-        for at, (panel, lines) in enumerate(panels):
-            axis = figure.add_subplot(rows, columns, at + 1)
-            for policy, (steps, values) in lines.items():
-                colour, dash = looks[policy]
-                marker = "o" if panel.asked or len(values) == 1 else ""
-                drawn = axis.plot(
-                    steps, values, color=colour, linestyle=dash, marker=marker, markersize=3, linewidth=1.6
-                )
-                handles.setdefault(policy, drawn[0])
-            axis.axhline(panel.level, color=INK, linewidth=0.6, alpha=0.4)
-            axis.set_title(panel.title, fontsize=9)
-            axis.set_xlabel("step")
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.patch.set_alpha(0)
-        shown = [policy for policy in histories if policy in handles]
-        figure.legend(
-            [handles[policy] for policy in shown],
-            shown,
-            loc="outside lower center",
-            ncols=min(len(shown), 4),
-            frameon=False,
-            fontsize=8,
-        )
-        figure.patch.set_alpha(0)
         buffer = io.StringIO()
+        figure = _figure(panels, _looks(list(histories)))
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = buffer.getvalue()
     svg = re.sub(r"^.*?<svg", "<svg", svg, flags=re.DOTALL).replace(INK, "currentColor")
@@ -87,13 +69,41 @@ def draw(histories: Mapping[str, History]) -> Markup:
     return Markup(labelled)  # noqa: S704 - matplotlib's own drawing, which escapes the names of policies
 
 
+def _figure(panels: Sequence[tuple[Panel, Lines]], looks: Mapping[str, Look]) -> "Figure":
+    """The panels, at most three in a row, over a legend of the policies that are in any of them."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(10, 2.6 * rows + 0.4), layout="constrained")
+    for at, (panel, lines) in enumerate(panels):
+        axis = figure.add_subplot(rows, columns, at + 1)
+        for policy, (steps, values) in lines.items():
+            colour, dash = looks[policy]
+            marker = "o" if panel.asked or len(values) == 1 else ""
+            axis.plot(steps, values, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3)
+        axis.axhline(panel.level, color=INK, linewidth=0.6, alpha=0.4)
+        axis.set_title(panel.title, fontsize=9)
+        axis.set_xlabel("step")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.patch.set_alpha(0)
+    shown = [policy for policy in looks if any(policy in lines for _, lines in panels)]
+    keys = [Line2D([], [], color=looks[policy][0], linestyle=looks[policy][1], linewidth=1.6) for policy in shown]
+    figure.legend(
+        keys, shown, loc="outside lower center", ncols=min(len(shown), 4), handlelength=3, frameon=False, fontsize=8
+    )
+    figure.patch.set_alpha(0)
+    return figure
+
+
 def smoothed(steps: Array, values: Array) -> tuple[Array, Array]:
     """Running means over WINDOW steps, over a quarter of them in a shorter training, each at the last step it holds."""
     window = max(1, min(WINDOW, len(values) // 4))
     return steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), mode="valid")
 
 
-def _lines(panel: Panel, histories: Mapping[str, History]) -> dict[str, tuple[Array, Array]]:
+def _lines(panel: Panel, histories: Mapping[str, History]) -> Lines:
     """Steps, counted from 1, and values of each policy that has the column."""
     found = {}
     for policy, history in histories.items():
@@ -104,14 +114,14 @@ def _lines(panel: Panel, histories: Mapping[str, History]) -> dict[str, tuple[Ar
     return found
 
 
-def _looks(policies: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and dash of each policy, the same in all panels; no two alike up to six judges and four names."""
+def _looks(policies: Sequence[str]) -> dict[str, Look]:
+    """Colour and dash of each policy, the same in all panels; no two alike up to five judges and six names."""
     names = [policy.partition("+") for policy in policies]
-    judges = list(dict.fromkeys(judge for judge, _, _ in names))
+    judges = list(dict.fromkeys(judge for judge, _, _ in names if judge != CONTROL))
     variants = list(dict.fromkeys(["", *(variant for _, _, variant in names)]))
-    looks = {}
+    looks: dict[str, Look] = {}
     for policy, (judge, _, variant) in zip(policies, names, strict=True):
-        again, colour = divmod(judges.index(judge), len(COLOURS))
+        again, at = (0, 0) if judge == CONTROL else divmod(judges.index(judge), len(COLOURS))
         dash = DASHES[(variants.index(variant) + again) % len(DASHES)]
-        looks[policy] = COLOURS[colour], dash
+        looks[policy] = GREY if judge == CONTROL else COLOURS[at], dash
     return looks

@@ -63,7 +63,7 @@ def _settings(result: dict[str, Any]) -> list[str]:
     if result["labels"] is None:
         return [f"{both} differ in {found}." if found else f"{both} differ in no setting of training."]
     return (
-        [f"{both} differ in more than their labels: in {found}. Nothing here tells one from the other."]
+        [f"{both} differ in more than their labels: in {found}. Nothing here tells what the labels did."]
         if found
         else []
     )

@@ -110,10 +110,8 @@ def prepare(
     settings = run.recipe.train
     image_ids = np.unique(np.append(*(packed_ids(pc.unique(pairs[side])) for side in ("image_a", "image_b"))))
     prompt_ids = np.unique(np.append(packed_ids(pc.unique(pairs["prompt_id"])), NO_CAPTION))
-    made_by = (
-        model.identity.revision,
-        str(model.dtype),
-    )  # float32 latents too are of weights that were rounded to a dtype
+    # latents too, which are always computed in float32, are of weights that were rounded to the model's dtype
+    made_by = (model.identity.revision, str(model.dtype))
     latents = run.cache / f"latents-{content_id(*made_by, settings.resolution)}"
     flipped = latents.with_name(f"{latents.name}-flipped") if settings.flip else None
     prompts = run.cache / f"prompts-{content_id(*made_by)}"

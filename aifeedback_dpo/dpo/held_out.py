@@ -32,7 +32,7 @@ class HeldOut:
         accelerator: Accelerator,
         run_seed: int,
     ) -> None:
-        self.jobs, self.accelerator = jobs, accelerator
+        self.accelerator, self.whole = accelerator, settings.compile
         size = settings.micro_batch_size or settings.batch_size
         mine = list(range(len(located.pair_ids)))[accelerator.process_index :: accelerator.num_processes]
         self.batches: list[tuple[Batch, list[Labels]]] = []
@@ -50,15 +50,19 @@ class HeldOut:
         """Its accuracy and margin over the grid, on the pairs that its judge decided. Nothing where it decided none."""
         device = self.accelerator.device
         if not self.references:
-            self.references = [step.errors(network.reference, batch.to(device)) for batch, _ in self.batches]
+            self.references = [
+                step.errors(network.reference, batch.to(device), torch.arange(len(batch)))[0]
+                for batch, _ in self.batches
+            ]
         sums = torch.zeros(3, device=device)
         with torch.no_grad():
             for (batch, labels), held in zip(self.batches, self.references, strict=True):
                 view, there = labels[policy].to(device), batch.to(device)
                 if not len(view.pairs):
                     continue
-                some = there.take(view.pairs)
-                found = step.errors(lambda *seen: network.predict(policy, *seen), some)
+                found, some = step.errors(
+                    lambda *seen: network.predict(policy, *seen), there, view.pairs, whole=self.whole
+                )
                 pair = step.turned(found, some, view), step.turned(held[:, view.pairs], some, view)
                 right, margin = losses.implicit_accuracy(*pair), losses.implicit_margin(*pair)
                 sums += torch.stack([right.sum(), margin.sum(), right.new_tensor(len(right))])

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from aifeedback_dpo import engine
-from aifeedback_dpo.dpo import batches, checkpoint, losses, step
+from aifeedback_dpo.dpo import batches, checkpoint, losses, step, tracking
 from aifeedback_dpo.dpo.batches import Floats, Visit
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.held_out import HeldOut
@@ -69,7 +69,6 @@ class Group:
     accelerator: Accelerator
     seed: int
     show: Callable[["Group", int], None]
-    track: Callable[[dict[str, Any], int], None]
     objective: losses.Objective = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +106,7 @@ class Group:
                     self._between(number + 1)
                     bar.advance(1)
         finally:
-            if self.references and self.main:
+            if self.references:
                 self.references.commit()
 
     def _ahead(
@@ -159,10 +158,10 @@ class Group:
                 if not member.going or not len(labels.pairs):
                     continue
                 found = step.backpropagate(
-                    batch if len(labels.pairs) == len(batch) else batch.take(labels.pairs),
+                    batch,
                     labels,
                     predict=lambda *seen, at=at: self.network.predict(at, *seen),
-                    reference=held if held is None else held[:, labels.pairs],
+                    reference=held,
                     objective=self.objective,
                     zero_point=member.policy.zero_point,
                     settings=self.settings,
@@ -172,10 +171,10 @@ class Group:
                 sums[at] = sums[at] + found if at in sums else found
         stepped = [at for at, member in enumerate(self.members) if member.going and totals[at]]
         self._add_up_gradients(stepped)
-        width = step.width(reference=held is not None) if parts else step.width(reference=self.references is not None)
-        table = torch.stack([sums.get(at, torch.zeros(width, device=device)) for at in stepped]) if stepped else None
-        if table is None:
+        if not stepped:
             return
+        nothing = torch.zeros(step.width(reference=self.references is not None), device=device)
+        table = torch.stack([sums.get(at, nothing) for at in stepped])
         table = self.accelerator.reduce(table, reduction="sum")
         rates = [self.members[at].policy.rate.get_last_lr()[0] for at in stepped]
         norms = torch.stack([torch.as_tensor(self.members[at].policy.step()) for at in stepped])
@@ -199,7 +198,7 @@ class Group:
         held = torch.from_numpy(known).to(batch.weight.device, non_blocking=True)
         if len(missing):
             rows = torch.from_numpy(missing).to(held.device)
-            asked = step.errors(self.network.reference, batch if len(missing) == len(visits) else batch.take(rows))
+            asked, _ = step.errors(self.network.reference, batch, rows, whole=self.settings.compile)
             held[:, rows] = asked
             fresh.append(([visits[at] for at in missing], asked))
         return held
@@ -259,9 +258,7 @@ class Group:
             if self.main:
                 member.log.write(json.dumps(row) + "\n")
                 member.log.flush()
-            self.track(
-                {f"{member.job.name}/{name}": value for name, value in row.items() if isinstance(value, float)}, done
-            )
+                tracking.log(self.accelerator, member.job.name, row)
         if done % settings.checkpoint_steps == 0 and not last and self.main:
             if self.references:
                 self.references.commit()

@@ -4,8 +4,6 @@ The errors are unweighted means over c, h, w, two for each (pair, draw). They ar
 everything that made them, that are committed as training goes; so a second training asks the reference nothing.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,10 +22,12 @@ SCHEMA = pa.schema(
 
 
 class References:
-    """Errors by (a pair's row, draw); `made_by` is what they follow from besides pair and draw."""
+    """Errors by (a pair's row, draw); `made_by` is what they follow from besides pair and draw. One process `writes` them."""
 
-    def __init__(self, run: Run, pair_ids: pa.ChunkedArray, draws: int, *, made_by: tuple[str, ...]) -> None:
-        self.run, self.pair_ids = run, pair_ids
+    def __init__(
+        self, run: Run, pair_ids: pa.ChunkedArray, draws: int, *, made_by: tuple[str, ...], writes: bool = True
+    ) -> None:
+        self.run, self.pair_ids, self.writes = run, pair_ids, writes
         self.folder = run.cache / f"reference-{content_id(*made_by)}"
         self.errors: Errors = np.full((len(pair_ids), draws, 2), np.nan, np.float32)
         self.fresh: list[Visit] = []
@@ -43,9 +43,9 @@ class References:
             for side, column in enumerate(("error_a", "error_b")):
                 self.errors[rows[here], numbers[here], side] = part.column(column).to_numpy()[here]
 
-    def complete(self, visits: Iterable[Visit]) -> bool:
+    def complete(self, visits: list[Visit]) -> bool:
         """Whether nothing is left to ask for these."""
-        return all(not np.isnan(self.errors[row, draw]).any() for row, draw in visits)
+        return not np.isnan(self.known(visits)).any()
 
     def known(self, visits: list[Visit]) -> Errors:
         """(2, visits): the errors on a and on b; NaN where they are not known yet."""
@@ -56,7 +56,8 @@ class References:
         """Takes up errors (2, visits) that were just computed."""
         rows, draws = np.array(visits, np.int64).reshape(-1, 2).T
         self.errors[rows, draws] = errors.T
-        self.fresh += visits
+        if self.writes:
+            self.fresh += visits
 
     def commit(self) -> None:
         """Puts what is new on the disk, as one part."""

@@ -143,9 +143,28 @@ def view(p_a: Floats, *, soft: bool) -> Labels:
     return Labels(pairs, chosen > 0.5, preferred)
 
 
-def errors(predict: Predict, batch: Batch) -> Float[Tensor, "2 b"]:
-    """The mean squared errors on a and on b, unweighted, all images in one forward pass."""
-    return losses.squared_error(predict(batch.noisy, batch.times, batch.conditions), batch.target).view(2, -1)
+def predicted(
+    predict: Predict, batch: Batch, pairs: Int[Tensor, " n"], *, whole: bool
+) -> tuple[Float[Tensor, "n2 c h w"], Batch]:
+    """A network's output for these pairs of a batch, and the batch of them; all images in one forward pass.
+
+    Where the `whole` batch must pass, because a compiled network knows one shape, the pairs are picked from its output.
+    """
+    if len(pairs) == len(batch):
+        return predict(batch.noisy, batch.times, batch.conditions), batch
+    some = batch.take(pairs)
+    if whole:
+        rows = torch.cat([pairs, pairs + len(batch)])
+        return predict(batch.noisy, batch.times, batch.conditions)[rows], some
+    return predict(some.noisy, some.times, some.conditions), some
+
+
+def errors(
+    predict: Predict, batch: Batch, pairs: Int[Tensor, " n"], *, whole: bool = False
+) -> tuple[Float[Tensor, "2 n"], Batch]:
+    """The mean squared errors on a and on b of these pairs, unweighted, and the batch of them."""
+    output, some = predicted(predict, batch, pairs, whole=whole)
+    return losses.squared_error(output, some.target).view(2, -1), some
 
 
 def turned(found: Float[Tensor, "2 b"], batch: Batch, labels: Labels) -> PairErrors:
@@ -168,19 +187,19 @@ def backpropagate(
 ) -> Float[Tensor, " metrics"]:
     """A judge's share of a batch: backpropagates the sum of its losses over `total`, and gives its sums of the metrics.
 
-    `batch` holds the labelled pairs only; `total` counts the judge's pairs of the whole step. Nothing is read back here.
+    `reference` has the errors of the whole batch; `total` counts the judge's pairs of the step. Nothing is read back here.
     """
-    predicted = predict(batch.noisy, batch.times, batch.conditions)
-    policy = turned(losses.squared_error(predicted, batch.target).view(2, -1), batch, labels)
-    held = turned(reference, batch, labels) if reference is not None else None
-    guarded = policy
+    output, some = predicted(predict, batch, labels.pairs, whole=settings.compile)
+    policy = turned(losses.squared_error(output, some.target).view(2, -1), some, labels)
+    held = turned(reference[:, labels.pairs], some, labels) if reference is not None else None
+    guarded, half = policy, len(some)
     if settings.safeguard:
-        alike = losses.overlap(*(predicted.float() - batch.target.float()).detach().chunk(2))
-        guarded = losses.safeguarded(policy, batch.weight[: len(batch)] * alike, mu=settings.safeguard)
+        alike = losses.overlap(*(output.detach().float() - some.target.float()).chunk(2))
+        guarded = losses.safeguarded(policy, some.weight[:half] * alike, mu=settings.safeguard)
     loss = objective(guarded, held, labels.preferred, zero_point)
     backward(loss.sum() / total)
     with torch.no_grad():
-        return measure(loss, policy, held, batch.depth[: len(batch)], beta=settings.beta)
+        return measure(loss, policy, held, some.depth[:half], beta=settings.beta)
 
 
 def measure(

@@ -1,6 +1,7 @@
 """Trains a policy on each judge's preferences: the same pairs, timesteps, noises and initial adapter for all of them."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,10 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from safetensors import SafetensorError
 
-from aifeedback_dpo import engine, models, provenance
-from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, tracking, validation
+from aifeedback_dpo import engine, models
+from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, outcome, tracking, validation
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job, Plan
@@ -21,13 +21,13 @@ from aifeedback_dpo.dpo.loop import Group, Member
 from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.dpo.policy import Policy, learning_rate
 from aifeedback_dpo.dpo.references import References
-from aifeedback_dpo.dpo.stability import REMEDY, Watch
+from aifeedback_dpo.dpo.stability import Watch
 from aifeedback_dpo.dpo.step import Located
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.settings.training import REFERENCE_FREE, Train
-from aifeedback_dpo.store import Run, read_policy, sync
+from aifeedback_dpo.store import Run, read_policy
 
 PATIENCE = timedelta(hours=6)
 
@@ -48,6 +48,7 @@ def train(
         accelerator = _accelerator(run)
         if not accelerator.is_main_process:
             progress = engine.Silent()
+        tracking.start(accelerator, run)
         progress.note(f"Loading {run.recipe.model.id}")
         model = models.load(run.recipe.model)
         _check(model, settings)
@@ -62,7 +63,7 @@ def train(
         for start, members in groups:
             failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress)
             accelerator.wait_for_everyone()
-        accelerator.end_training()
+        tracking.end(accelerator)
     for job in planned.jobs:
         if job.done:
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
@@ -122,18 +123,10 @@ def _train_group(
     """Trains the policies of a group and keeps those that went well; gives what to say of the others."""
     settings, seed = run.recipe.train, derive(members[0].seed, "train")
     located = _locate(planned.pairs, prepared)
-    references = _references(run, planned, model, seed) if settings.objective not in REFERENCE_FREE else None
+    references = _references(run, planned, model, seed, writes=accelerator.is_main_process)
     with ExitStack() as stack:
-        stack.enter_context(model.placed(model.family.DENOISER))
-        order = batches.schedule(
-            located.pair_ids,
-            size=settings.batch_size,
-            steps=settings.steps,
-            seed=seed,
-            draws=settings.draws,
-            start=start,
-        )
-        asked = bool(planned.held_out.num_rows) or not (references is None or all(map(references.complete, order)))
+        stack.enter_context(model.placed())
+        asked = bool(planned.held_out.num_rows) or _asked(references, located, settings, seed, start)
         network = Network(model, settings, accelerator, policies=len(members), seed=seed, asked=asked)
         stack.callback(network.close)
         running = []
@@ -168,7 +161,6 @@ def _train_group(
             accelerator=accelerator,
             seed=seed,
             show=gallery.show,
-            track=accelerator.log,
         )
         name = f"{', '.join(job.title for job in members)}; seed {members[0].seed}"
         progress.note(_said(name, settings, planned, prepared, start, accelerator))
@@ -177,13 +169,27 @@ def _train_group(
         with progress.task(f"Training on {name}", settings.steps, start) as bar:
             group.train(start, bar)
         failures = [
-            f"{member.job.name} was stopped at {member.failed}. {_rest(member)}" for member in running if member.failed
+            f"{member.job.name} was stopped at {member.failed}. {outcome.remains(member)}"
+            for member in running
+            if member.failed
         ]
         if accelerator.is_main_process:
             for member in running:
                 if not member.failed:
-                    failures += _finish(run, member, network, model, prepared, progress)
+                    failures += outcome.finish(
+                        run, member, network, model, progress, elements=math.prod(prepared.shape)
+                    )
     return failures
+
+
+def _asked(references: References | None, located: Located, settings: Train, seed: int, start: int) -> bool:
+    """Whether the steps to come need the reference itself, and not only what it has said before."""
+    if references is None:
+        return False
+    order = batches.schedule(
+        located.pair_ids, size=settings.batch_size, steps=settings.steps, seed=seed, draws=settings.draws, start=start
+    )
+    return not all(references.complete(visits) for visits in order)
 
 
 def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelerator) -> list[dict[str, Any]]:
@@ -217,13 +223,17 @@ def _locate(pairs: Any, prepared: Cache) -> Located:
     )
 
 
-def _references(run: Run, planned: Plan, model: Diffuser, seed: int) -> References:
+def _references(run: Run, planned: Plan, model: Diffuser, seed: int, *, writes: bool) -> References | None:
     settings = run.recipe.train
+    if settings.objective in REFERENCE_FREE:
+        return None
     epochs = -(-settings.steps * settings.batch_size // planned.pairs.num_rows)
     told = (settings.method, settings.precision, settings.resolution, settings.timesteps, settings.shift)
     how = (*told, settings.guidance, settings.caption_dropout, settings.flip, model.dtype, seed)
     made_by = (model.identity.revision, *map(str, how))
-    return References(run, planned.pairs.column("pair_id"), min(settings.draws or epochs, epochs), made_by=made_by)
+    return References(
+        run, planned.pairs.column("pair_id"), min(settings.draws or epochs, epochs), made_by=made_by, writes=writes
+    )
 
 
 def _said(name: str, settings: Train, planned: Plan, prepared: Cache, start: int, accelerator: Accelerator) -> str:
@@ -235,67 +245,12 @@ def _said(name: str, settings: Train, planned: Plan, prepared: Cache, start: int
     rate = f"{learning_rate(settings):g}"
     if settings.scale_learning_rate:
         rate += f" ({settings.learning_rate:g} x {settings.batch_size})"
-    elements = prepared.shape[0] * prepared.shape[1] * prepared.shape[2]
     strength = f"beta {settings.beta:g}"
     if settings.objective not in REFERENCE_FREE:
-        strength += f" ({losses.summed_beta(settings.beta, elements):.3g} as Eq. 14 counts it)"
+        strength += f" ({losses.summed_beta(settings.beta, math.prod(prepared.shape)):.3g} as Eq. 14 counts it)"
     begun = f", going on after step {start}" if start else ""
     return (
         f"{name}: {settings.objective}, {settings.steps} steps of {settings.batch_size} pairs = {processes} "
         f"process{'es' * (processes > 1)} x {share // micro} x {micro}, {epochs:.1f} epochs of {pairs} pairs; "
         f"learning rate {rate}; {strength}{begun}"
     )
-
-
-def _rest(member: Member) -> str:
-    """What is left of a policy that was stopped, and what to try."""
-    saved = member.job.checkpoints()
-    kept = f"The state after step {saved[-1]} is kept in {member.job.folder}" if saved else "Nothing was saved"
-    return f"{kept}. {REMEDY}"
-
-
-def _finish(
-    run: Run, member: Member, network: Network, model: Diffuser, prepared: Cache, progress: engine.Progress
-) -> list[str]:
-    """Saves a policy, its description last. Gives what to say of one that cannot be used."""
-    settings, job, last = run.recipe.train, member.job, member.last
-    if last is None:
-        raise UserError(f"{job.name}: all pairs visited in train.steps={settings.steps} are ties; raise train.steps")
-    if not member.policy.finite():
-        return [f"the weights of {job.name} are not finite after step {last['step']}. {_rest(member)}"]
-    if warning := member.watch.warning():
-        progress.note(f"Warning, {job.name}: {warning}")
-    if member.ended:
-        progress.note(f"{job.name} ended early, after step {last['step']}: {member.ended}")
-    member.policy.settle()
-    try:
-        network.save(member.policy.at, job.folder)
-        sync(job.folder)
-    except SafetensorError as error:
-        raise DdpoError(
-            f"cannot write the policy to {job.folder}: {error}; make room and run `ddpo train` again"
-        ) from error
-    elements = prepared.shape[0] * prepared.shape[1] * prepared.shape[2]
-    description = {
-        "judge": job.judge,
-        "seed": job.seed,
-        "objective": settings.objective,
-        "method": settings.method,
-        "pairs": job.pairs,
-        "ties_left_out": job.ties,
-        "beta": settings.beta,
-        "beta_of_equation_14": losses.summed_beta(settings.beta, elements),
-        "settings": settings.model_dump(mode="json", exclude={"judges", "seeds"}),
-        "base": {"model": model.identity.name, "revision": model.identity.revision},
-        "labels": run.labels(job.judge),
-        "inputs": job.inputs,
-        "made_from": job.made_from,
-        "steps": last["step"] + 1,
-        "ended_early": member.ended,
-        "last": {name: value for name, value in last.items() if name != "step"},
-        "warning": warning,
-        **provenance.versions(),
-    }
-    run.write_text(job.folder / "policy.json", json.dumps(description, indent=2) + "\n")
-    run.record(f"train/{job.policy}/seed-{job.seed}", "done", pairs=job.pairs, ties=job.ties)
-    return []

@@ -10,6 +10,7 @@ is moved, and no random number is drawn but from generators of their own: traini
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ class Gallery:
             self.run.write(_row(member, done), lambda file: file.write(row))
             columns = {_step(path): _cut(_read(path), size, len(self.prompts)) for path in _rows(member)}
             whole = strip(member.job.name, self.prompts, columns)
-            self.run.write(member.job.folder / "validation.png", lambda file, whole=whole: whole.save(file, "PNG"))
+            self.run.write(member.job.folder / "validation.png", partial(whole.save, format="PNG"))
             if self.accelerator.trackers:
                 column = strip(member.job.name, self.prompts, {done: pictures})
                 tracking.picture(self.accelerator, f"{member.job.name}/validation", column, done)
@@ -114,19 +115,19 @@ def strip(title: str, prompts: Sequence[str], columns: Mapping[int, Sequence[Ima
     """The pictures of the prompts by step: steps above, prompts to the left; small pictures enlarged without smoothing."""
     font, size = _font(), _shown(next(iter(columns.values()))[0].size)
     wide, high = size[0] + GAP, size[1] + GAP
-    left, top = PROMPT_WIDTH + 2 * GAP, LINE + 2 * GAP
+    left, top = PROMPT_WIDTH + 2 * GAP, 2 * LINE + 2 * GAP
     sheet = Image.new("RGB", (left + wide * len(columns), top + high * len(prompts)), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, GAP), _wrapped(title, font, 1), INK, font)
+    pen.text((GAP, GAP), title, INK, font)
     for row, prompt in enumerate(prompts):
         text = _wrapped(prompt, font, max(size[1] // LINE, 1))
         pen.multiline_text((GAP, top + row * high + size[1] / 2), text, INK, font, anchor="lm")
     for column, (step, pictures) in enumerate(sorted(columns.items())):
         x = left + column * wide
-        pen.text((x, GAP), f"step {step}" if step else "base", INK, font)
+        pen.text((x, GAP + LINE), f"step {step}" if step else "base", INK, font)
         for row, picture in enumerate(pictures):
-            filter = Image.Resampling.NEAREST if size[0] >= picture.width else Image.Resampling.LANCZOS
-            sheet.paste(picture.resize(size, filter), (x, top + row * high))
+            how = Image.Resampling.NEAREST if size[0] >= picture.width else Image.Resampling.LANCZOS
+            sheet.paste(picture.resize(size, how), (x, top + row * high))
     return sheet
 
 

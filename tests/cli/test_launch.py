@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from aifeedback_dpo import config
 from aifeedback_dpo.cli import launch
+from aifeedback_dpo.cli.app import app
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
@@ -217,7 +219,8 @@ def untrained(copied: Path) -> Path:
 def test_a_dry_run_shows_the_launch_and_does_not_launch(untrained, monkeypatch):
     monkeypatch.setattr(launch, "launch", lambda *_: pytest.fail("launched"))
     before = sorted(untrained.rglob("*"))
-    shown = ddpo("train", "--num-processes", "2", "--dry-run", "--", "--main_process_port", "29501", run=untrained)
+    told = ["train", "--run", str(untrained), "--num-processes", "2", "--dry-run", "--", "--main_process_port", "29501"]
+    shown = CliRunner().invoke(app, told)
     assert shown.exit_code == 0, shown.output
     line = shown.stdout.splitlines()[-1]
     assert line.startswith(

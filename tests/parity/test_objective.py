@@ -64,7 +64,7 @@ def accumulate(networks, batch, micro: int):
         part = batch.take(rows)
         labels = Labels(torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.bool), torch.ones(len(rows)))
         with torch.no_grad():
-            held = step.errors(predicts(reference), part)
+            held, _ = step.errors(predicts(reference), part, torch.arange(len(part)))
         sums = step.backpropagate(
             part,
             labels,

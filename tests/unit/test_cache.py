@@ -112,6 +112,13 @@ def test_latents_are_the_autoencoders_of_the_frame_bit_for_bit(tmp_path, model):
     assert told.dtype == torch.int64
 
 
+def test_pictures_that_are_encoded_together_are_not_mixed_up(run, model):
+    prepared = prepare(run, model, paired(0, 1, 2, 3))
+    latents = prepared.latents(prepared.images([image_id(number) for number in range(8)]))
+    # two at a time; a batch may add up in another order than one alone
+    torch.testing.assert_close(latents, encoded(run, model, range(8)), atol=1e-5, rtol=1e-5)
+
+
 def test_a_flipped_row_is_the_encoding_of_the_mirrored_picture_and_not_the_mirrored_latent(tmp_path, model):
     run = made(tmp_path / "run", "train.flip=true", at_once=1)
     prepared = prepare(run, model, paired(0, 1, 2, 3))
@@ -130,7 +137,7 @@ def test_prompt_rows_are_the_encoders_and_row_0_is_no_caption(run, model):
     with model.placed("text_encoder"):
         expected = [model.encode_negative(), *(model.encode_prompts([TEXTS[i]]) for i in (3, 0))]
     expected = [some["prompt_embeds"].cpu() for some in expected]
-    # a batch of two may add up in another order than one alone
+    # the encoder read several at a time, as above
     torch.testing.assert_close(told, torch.cat(expected), atol=1e-6, rtol=1e-5)
     assert torch.equal(told[:1], expected[0])
 
@@ -312,7 +319,11 @@ def test_images_of_several_sizes_need_a_resolution_whichever_parts_they_are_in(t
     with pytest.raises(UserError, match=told):
         prepare(run, model, paired(0, 1))
     cut = made(tmp_path / "run", "train.resolution=24", sizes=((32, 32), (24, 40)))
-    assert prepare(cut, model, paired(0, 1)).shape == (4, 12, 12)
+    prepared = prepare(cut, model, paired(0, 1))
+    assert prepared.shape == (4, 12, 12)
+    told = prepared.conditions([0, 0, 0], prepared.images([image_id(1), image_id(0), image_id(3)]))["sizes"]
+    # 32 by 32 is resized, of 24 wide and 40 high eight rows are cut off on either side
+    assert told.tolist() == [[40, 24, 8, 0, 24, 24], [32, 32, 0, 0, 24, 24], [40, 24, 8, 0, 24, 24]]
 
 
 def test_images_and_prompts_that_are_not_in_the_run_are_counted_and_named(run, model):

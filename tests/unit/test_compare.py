@@ -167,19 +167,22 @@ def test_a_panel_shows_those_policies_that_have_its_number_and_none_is_empty():
 
 
 def test_held_out_accuracy_is_a_point_for_each_time_it_was_asked():
-    lines = curves._lines(curves.PANELS[1], {"human": history(100, asked_at=(19, 39, 99)), "random": history(100)})
+    asked = {"human": history(100, asked_at=range(9, 100, 10)), "random": history(100)}
+    lines = curves._lines(curves.PANELS[1], asked)
     assert list(lines) == ["human"]
-    assert lines["human"][0].tolist() == [20, 40, 100]
-    assert lines["human"][1].tolist() == [0.6, 0.6, 0.6]
+    assert lines["human"][0].tolist() == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert lines["human"][1].tolist() == [0.6] * 10
 
 
 def test_policies_of_one_judge_share_a_colour_and_no_two_look_alike():
-    names = [f"{judge}{variant}" for judge in "abcdef" for variant in ("", "+sft", "+beta500", "+mapo")]
+    variants = ("", "+sft", "+beta500", "+mapo", "+kto", "+ipo")
+    names = [f"{judge}{variant}" for judge in ("a", "b", "c", "d", "random", "e") for variant in variants]
     looks = curves._looks(names)
     colours, dashes = ({name: look[at] for name, look in looks.items()} for at in (0, 1))
     assert colours["a"] == colours["a+sft"] != colours["b"]
     assert dashes["a+sft"] == dashes["b+sft"] != dashes["a"]
-    assert len(set(looks.values())) == 24
+    assert {colour for name, colour in colours.items() if name.startswith("random")} == {curves.GREY}
+    assert len(set(looks.values())) == 36
 
 
 def test_a_name_in_a_drawing_stays_a_name():
