@@ -66,11 +66,13 @@ def _progress(folder: Path) -> dict[str, Any]:
     asked = last if "held_out_accuracy" in last else _newest(folder, "held_out_accuracy")
     saved = [int(path.stem.removeprefix("step-")) for path in folder.glob("checkpoints/step-*.pt")]
     ended = described.get("ended_early")
+    stopped = folder / "stopped.txt"
     return {
         "judge": inputs["judge"],
         "objective": inputs["train"]["objective"],
         "status": "not finished" if not finished else "ended early" if ended else "finished",
         "ended_early": ended,
+        "stopped": stopped.read_text().strip() if stopped.exists() else None,
         "steps": last["step"] + 1 if last else 0,
         "steps_asked": inputs["train"]["steps"],
         "checkpoint": max(saved, default=None),
@@ -100,6 +102,8 @@ def _told(policy: dict[str, Any]) -> str:
     said = [f"{policy['objective']}, {policy['status']} after {policy['steps']} of {policy['steps_asked']} steps"]
     if policy["ended_early"]:
         said[0] += f" ({policy['ended_early']})"
+    if policy["stopped"]:
+        said[0] += f" (stopped at {policy['stopped']})"
     if policy["checkpoint"] is not None:
         said.append(f"checkpoint after {policy['checkpoint']}")
     for name, title in MEASURED.items():

@@ -117,11 +117,14 @@ def _foretell(
 
 def _told(policy: dict[str, Any]) -> str:
     """A finished policy in a line."""
+    from aifeedback_dpo.settings.training import REFERENCE_FREE
+
     last = policy["last"]
     told = [f"{policy['objective']}, {policy['pairs']} pairs, loss {last['loss']:.3f}"]
     if "implicit_accuracy" in last:
         told.append(f"implicit accuracy {last['implicit_accuracy']:.2f}")
     if "held_out_accuracy" in last:
         told.append(f"on held-out pairs {last['held_out_accuracy']:.2f}")
-    told.append(f"beta {policy['beta']:g} ({policy['beta_of_equation_14']:.3g} as Eq. 14 counts it)")
+    if policy["objective"] not in REFERENCE_FREE:
+        told.append(f"beta {policy['beta']:g} ({policy['beta_of_equation_14']:.3g} as Eq. 14 counts it)")
     return ", ".join(told) + (f"; ended early after {policy['steps']} steps" if policy["ended_early"] else "")

@@ -14,11 +14,11 @@ from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.store import Run, sync
 
 
-def remains(member: Member) -> str:
-    """What is left of a policy that was stopped, and what to try."""
-    saved = member.job.checkpoints()
-    kept = f"The state after step {saved[-1]} is kept in {member.job.folder}" if saved else "Nothing was saved"
-    return f"{kept}. {REMEDY}"
+def stop(run: Run, member: Member) -> str:
+    """Notes why a policy was stopped, for `ddpo status`, and gives what to say of it: what is left, and what to try."""
+    job = member.job
+    run.write_text(job.folder / "stopped.txt", f"{member.failed}\n")
+    return f"{job.name} was stopped at {member.failed}. {_remains(member)}"
 
 
 def finish(
@@ -29,7 +29,7 @@ def finish(
     if last is None:
         return [f"{job.name}: all pairs visited in train.steps={settings.steps} are ties; raise train.steps"]
     if not member.policy.finite():
-        return [f"the weights of {job.name} are not finite after step {last['step']}. {remains(member)}"]
+        return [f"the weights of {job.name} are not finite after step {last['step']}. {_remains(member)}"]
     if warning := member.watch.warning():
         progress.note(f"Warning, {job.name}: {warning}")
     if member.ended:
@@ -65,3 +65,9 @@ def finish(
     run.write_text(job.folder / "policy.json", json.dumps(description, indent=2) + "\n")
     run.record(f"train/{job.policy}/seed-{job.seed}", "done", pairs=job.pairs, ties=job.ties)
     return []
+
+
+def _remains(member: Member) -> str:
+    saved = member.job.checkpoints()
+    kept = f"The state after step {saved[-1]} is kept in {member.job.folder}" if saved else "Nothing was saved"
+    return f"{kept}. {REMEDY}"

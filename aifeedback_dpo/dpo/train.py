@@ -168,17 +168,12 @@ def _train_group(
             gallery.show(group, 0)
         with progress.task(f"Training on {name}", settings.steps, start) as bar:
             group.train(start, bar)
-        failures = [
-            f"{member.job.name} was stopped at {member.failed}. {outcome.remains(member)}"
-            for member in running
-            if member.failed
-        ]
-        if accelerator.is_main_process:
-            for member in running:
-                if not member.failed:
-                    failures += outcome.finish(
-                        run, member, network, model, progress, elements=math.prod(prepared.shape)
-                    )
+        failures: list[str] = []
+        for member in running if accelerator.is_main_process else ():
+            if member.failed:
+                failures.append(outcome.stop(run, member))
+            else:
+                failures += outcome.finish(run, member, network, model, progress, elements=math.prod(prepared.shape))
     return failures
 
 
@@ -202,6 +197,7 @@ def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelera
         if not start:
             shutil.rmtree(job.folder, ignore_errors=True)
             run.write_text(job.folder / "inputs.json", json.dumps(job.inputs, indent=2) + "\n")
+        (job.folder / "stopped.txt").unlink(missing_ok=True)
         for later in [step for step in job.checkpoints() if step > start]:
             job.checkpoint(later).unlink()
         history = checkpoint.history(job.folder / "metrics.jsonl", start)

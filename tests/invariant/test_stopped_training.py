@@ -302,7 +302,7 @@ def test_weights_that_are_no_numbers_are_never_saved_and_the_other_judges_are_as
 
 
 def test_a_spike_ends_with_the_error_and_its_usual_size(copy, monkeypatch):
-    poison(monkeypatch, "pickscore", 30.0)
+    poison(monkeypatch, "pickscore", 1e3)
     run = copy()
     result = ddpo("train", "--judge", "ai", run=run)
     assert result.exit_code == 1
