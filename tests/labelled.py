@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import Result
@@ -72,6 +73,26 @@ def weights(run: Path, policy: str = "human") -> dict[str, torch.Tensor]:
     """What was saved of a policy."""
     (file,) = folder(run, policy).rglob("*.safetensors")
     return load_file(file)
+
+
+def assert_alike(
+    one: Path, other: Path, judges: Sequence[str] = JUDGES, *, close: float = 1e-5, besides: Sequence[str] = ()
+) -> None:
+    """The same metrics and weights to rounding, `close` and a tenth of it; the other may have metrics `besides`.
+
+    1e-5 is what another order of summation does to float32.
+    """
+    for judge in judges:
+        rows, others = metrics(one, judge), metrics(other, judge)
+        assert len(rows) == len(others)
+        for row, its in zip(rows, others, strict=True):
+            assert row.keys() == its.keys() - set(besides)
+            for name, value in row.items():
+                wanted = pytest.approx(value, rel=close, abs=close / 10) if isinstance(value, float) else value
+                assert its[name] == wanted, f"{name} of {judge} at step {row['step']}: {its[name]}, not {value}"
+        ours, theirs = weights(one, judge), weights(other, judge)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[name], theirs[name], rtol=close, atol=close / 10) for name in ours), judge
 
 
 def _image(prompt: str, number: int, side: int) -> dict[str, Any]:

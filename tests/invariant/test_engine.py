@@ -15,12 +15,11 @@ from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.opening import open_run
 from tests import labelled, tiny
 from tests.conftest import ddpo
-from tests.labelled import FULL, JUDGES, folder, metrics, weights
+from tests.labelled import FULL, JUDGES, assert_alike, folder, metrics, weights
 
 pytestmark = pytest.mark.slow
 
 LN_2 = math.log(2)
-CLOSE = 1e-5  # what another order of summation does to float32
 AI, RANDOM = ("--judge", "ai"), ("--judge", "random")
 KTO = ("train.objective=kto", "train.ema=0.5")
 
@@ -85,21 +84,6 @@ def untrained(run: Path, *, references: bool = False) -> Path:
     manifest["made_by"] = {work: entry for work, entry in manifest["made_by"].items() if not work.startswith("train")}
     (run / "manifest.json").write_text(json.dumps(manifest))
     return run
-
-
-def assert_alike(one: Path, other: Path, judges=JUDGES, *, close: float = CLOSE, besides: tuple[str, ...] = ()) -> None:
-    """The same weights and metrics to rounding, `close` and a tenth of it; the other may have metrics `besides`."""
-    for judge in judges:
-        rows, others = metrics(one, judge), metrics(other, judge)
-        assert len(rows) == len(others)
-        for row, its in zip(rows, others, strict=True):
-            assert row.keys() == its.keys() - set(besides)
-            for name, value in row.items():
-                wanted = pytest.approx(value, rel=close, abs=close / 10) if isinstance(value, float) else value
-                assert its[name] == wanted, (judge, name)
-        ours, theirs = weights(one, judge), weights(other, judge)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.allclose(ours[name], theirs[name], rtol=close, atol=close / 10) for name in ours), judge
 
 
 def fingerprint(module: torch.nn.Module) -> int:
