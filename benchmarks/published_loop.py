@@ -14,7 +14,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers import DDPMScheduler, DiffusionPipeline
 from peft import LoraConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
 from aifeedback_dpo import models
@@ -93,7 +93,9 @@ class Networks:
     @torch.no_grad()
     def captions(self, captions: Sequence[str], side: int) -> dict[str, Any]:
         """What the UNet is told of each pair, for winners and losers; SDXL is told of the pictures' size as well."""
-        found = self.pipeline.encode_prompt(list(captions), DEVICE, 1, False)
+        found = self.pipeline.encode_prompt(
+            list(captions), device=DEVICE, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         told: dict[str, Any] = {"encoder_hidden_states": found[0].repeat(2, 1, 1)}
         if len(found) == 4:
             size = torch.tensor([[side, side, 0, 0, side, side]], device=DEVICE, dtype=self.dtype)
@@ -124,18 +126,21 @@ class Networks:
         return F.mse_loss(predicted.float(), noise.float(), reduction="none").mean(dim=(1, 2, 3)).chunk(2)
 
 
-def train(run: Run, judge: str, *, steps: int, second_network: bool = False, seed: int = 0) -> Trace:
-    """`steps` optimizer steps on what a judge preferred. A step's time has the reading of its batch in it."""
+def train(run: Run, judge: str, *, steps: int, second_network: bool = False, workers: int = 0, seed: int = 0) -> Trace:
+    """`steps` optimizer steps on what a judge preferred. A step's time has the wait for its batch in it.
+
+    Pictures are read by `workers` processes, or in this one, which is the scripts' default.
+    """
     start = time.perf_counter()
     torch.manual_seed(seed)
     settings = run.recipe.train
     networks = Networks(run, second_network=second_network)
     optimizer = torch.optim.AdamW(networks.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = endless(run, judge)
+    loader = iter(batches(run, judge, steps=steps, workers=workers))
     trace = Trace(time.perf_counter() - start)
     for _ in range(steps):
         start = time.perf_counter()
-        pixels, captions = next(batches)
+        pixels, captions = next(loader)
         latents = networks.latents(torch.cat(pixels.chunk(2, dim=1)))
         pairs = len(captions)
         noise = torch.randn_like(latents).chunk(2)[0].repeat(2, 1, 1, 1)
@@ -151,18 +156,17 @@ def train(run: Run, judge: str, *, steps: int, second_network: bool = False, see
     return trace
 
 
-def endless(run: Run, judge: str) -> Iterator[tuple[Tensor, list[str]]]:
-    """Epoch after epoch, shuffled: pixels (b 6 h w), the winner's channels first, and captions. Read in this process."""
-    size = run.recipe.train.batch_size
+def batches(run: Run, judge: str, *, steps: int, workers: int = 0) -> DataLoader[Any]:
+    """Epoch after epoch, shuffled: pixels (b 6 h w), the winner's channels first, and captions."""
     read = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5], [0.5])])
 
     def collate(examples: Sequence[Example]) -> tuple[Tensor, list[str]]:
         pairs = [torch.cat([read(decode_image(data)) for data in (each.winner, each.loser)]) for each in examples]
         return torch.stack(pairs), [each.caption for each in examples]
 
-    loader: Any = DataLoader(examples(run, judge), batch_size=size, shuffle=True, drop_last=True, collate_fn=collate)  # type: ignore[arg-type]
-    while True:
-        yield from loader
+    pairs, size = examples(run, judge), run.recipe.train.batch_size
+    order = RandomSampler(pairs, num_samples=steps * size)
+    return DataLoader(pairs, batch_size=size, sampler=order, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
 
 
 def examples(run: Run, judge: str) -> list[Example]:
@@ -187,7 +191,7 @@ def check() -> tuple[float, float]:
             Path(folder) / "run", worlds.model(Path(folder) / "model"), pairs, ["random"], batch_size=pairs
         )
         networks, ours = Networks(run, second_network=False), models.load(run.recipe.model)
-        pixels, captions = next(endless(run, "random"))
+        pixels, captions = next(iter(batches(run, "random", steps=1)))
     settings, pixels = run.recipe.train, torch.cat(pixels.chunk(2, dim=1))
     ours.add_lora("default", settings.rank, None)
     with ours.placed("vae", *ours.family.TEXT, ours.family.DENOISER), torch.no_grad():

@@ -11,7 +11,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from benchmarks.train_throughput import ours
 CUDA = torch.cuda.is_available()
 RANK, PAIRS = 16, 48
 WARM_UP, TIMED = 3, 10
+WORKERS = 8  # that read pictures for the published loop, since decoding large ones would keep a GPU waiting
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense, as their maker states; SXM
 
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -137,14 +138,14 @@ def contests(run: Run, **settings: Any) -> Mapping[str, Callable[[], list[float]
         return ours(how, ["random"], forget=forget).steps
 
     return {
-        "published loop": lambda: published_loop.train(plain, "random", steps=WARM_UP + TIMED).seconds,
+        "published loop": lambda: published_loop.train(plain, "random", steps=WARM_UP + TIMED, workers=WORKERS).seconds,
         "ours, latents cached": lambda: trained(plain, "reference*"),
         "the same, compiled": lambda: trained(compiled, "reference*"),
         "and reference errors cached": lambda: trained(compiled),
     }
 
 
-def rows(architecture: Architecture, folder: Path, batches: tuple[int, ...], peak: float) -> Iterator[str]:
+def rows(architecture: Architecture, folder: Path, batches: Sequence[int], peak: float) -> Iterator[str]:
     """One line of the table for each batch and way of training."""
     model = worlds.write(
         folder / "model",
@@ -163,6 +164,7 @@ def rows(architecture: Architecture, folder: Path, batches: tuple[int, ...], pea
 
 
 def _numbers(timed: Callable[[], list[float]], batch: int, pair: int, peak: float) -> str:
+    torch.compiler.reset()  # or the networks before would stay in memory
     gc.collect()
     if CUDA:
         torch.cuda.empty_cache()
@@ -180,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="tiny networks, on any machine")
     parser.add_argument("--only", choices=["sd15", "sdxl"], help="one of the two")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16], help="pairs a step")
     asked = parser.parse_args()
     worlds.quiet()
     peak, source = peak_rate()
@@ -191,7 +194,7 @@ def main() -> None:
     for key, architecture in zip(("sd15", "sdxl"), chosen, strict=True):
         if asked.only in (None, key):
             with TemporaryDirectory() as folder:
-                for line in rows(architecture, Path(folder), (2,) if asked.tiny else (1, 4, 16), peak):
+                for line in rows(architecture, Path(folder), [2] if asked.tiny else asked.batch, peak):
                     print(line, flush=True)
 
 

@@ -41,11 +41,12 @@ class Size:
     timed: int
     pairs: int
     epochs: tuple[int, ...]
+    candidates: tuple[int, ...]
     grown: tuple[int, ...]
 
 
-FULL = Size(turns=3, timed=5, pairs=48, epochs=(1, 3, 5), grown=(1_000, 10_000, 100_000))
-QUICK = Size(turns=1, timed=2, pairs=24, epochs=(1, 2), grown=(1_000, 4_000))
+FULL = Size(turns=3, timed=5, pairs=48, epochs=(1, 3, 5), candidates=(4, 2), grown=(1_000, 10_000, 100_000))
+QUICK = Size(turns=1, timed=2, pairs=24, epochs=(1, 2), candidates=(4,), grown=(1_000,))
 
 
 class Clock(engine.Silent):
@@ -135,8 +136,8 @@ def row(name: str, fast: Sequence[float], slow: Sequence[float]) -> str:
 
 MEASURES: dict[str, Callable[[Run], object]] = {
     "libraries": lambda _run: None,
-    "loop": lambda run: published_loop.train(run, JUDGES[0], steps=3),
-    "loop, second network": lambda run: published_loop.train(run, JUDGES[0], steps=3, second_network=True),
+    "loop": lambda run: published_loop.train(run, JUDGES[0], steps=2),
+    "loop, second network": lambda run: published_loop.train(run, JUDGES[0], steps=2, second_network=True),
     "ours": lambda run: ours(run, JUDGES[:1], forget=["*"]),
     "ours, cached": lambda run: ours(run, JUDGES[:1]),
     "ours, four judges": lambda run: ours(run, JUDGES, forget=["*"]),
@@ -161,7 +162,7 @@ def measured() -> int:
 
 def memory(folder: Path, run: Run, size: Size) -> Iterator[str]:
     """Peaks of the whole process, Python and its libraries included."""
-    run = worlds.asked(run, steps=3)
+    run = worlds.asked(run, steps=2)
     run.record("benchmark", "done")  # writes the recipe, by which the other process knows it
     rows = {
         "Python and the libraries alone": "libraries",
@@ -205,7 +206,7 @@ def main() -> None:
         for line in steps(run, size):
             print(line, flush=True)
         print("\n| seconds in all | ours | published loop | ratio | range |\n|---|---|---|---|---|")
-        for candidates in (4, 2):
+        for candidates in size.candidates:
             for line in from_nothing(folder / f"cold-{candidates}", model, size, candidates=candidates):
                 print(line, flush=True)
         print("\n| peak memory | MiB |\n|---|---|")

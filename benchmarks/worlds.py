@@ -6,6 +6,7 @@ cross-attention in every level of the UNet but the last, an AutoencoderKL with a
 """
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, count, product
 from pathlib import Path
@@ -64,10 +65,11 @@ TINY: dict[str, Any] = {
 
 
 def quiet() -> None:
-    """No progress bars of the libraries."""
+    """No progress bars and advice of the libraries."""
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # of training on several judges at once
 
 
 def model(folder: Path, side: int = SIDE) -> Path:

@@ -35,7 +35,11 @@ FULL = ("train.method=full", "train.learning_rate=1e-3", "--judge", "human")
 
 
 def write(
-    root: Path, *settings: str, side: int = 32, said: Mapping[str, Sequence[float | None]] = SAID, leave_out: Sequence[int] = ()
+    root: Path,
+    *settings: str,
+    side: int = 32,
+    said: Mapping[str, Sequence[float | None]] = SAID,
+    leave_out: Sequence[int] = (),
 ) -> Path:
     """The tables and the recipe; pictures of `side` pixels; without the pairs of the prompts `leave_out`."""
     run = Run(root, config.load("shapes", [f"prompts.train={PROMPTS}", *QUICK, *settings]))
@@ -60,25 +64,25 @@ def train(run: Path, *arguments: str) -> Result:
     return result
 
 
-def folder(run: Path, policy: str = "human") -> Path:
-    return run / "policies" / policy / "seed-0"
+def folder(run: Path, policy: str = "human", seed: int = 0) -> Path:
+    return run / "policies" / policy / f"seed-{seed}"
 
 
-def metrics(run: Path, policy: str = "human") -> list[dict[str, Any]]:
+def metrics(run: Path, policy: str = "human", seed: int = 0) -> list[dict[str, Any]]:
     """The steps of a policy."""
-    return [json.loads(line) for line in (folder(run, policy) / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder(run, policy, seed) / "metrics.jsonl").read_text().splitlines()]
 
 
-def weights(run: Path, policy: str = "human") -> dict[str, torch.Tensor]:
+def weights(run: Path, policy: str = "human", seed: int = 0) -> dict[str, torch.Tensor]:
     """What was saved of a policy."""
-    (file,) = folder(run, policy).rglob("*.safetensors")
+    (file,) = folder(run, policy, seed).rglob("*.safetensors")
     return load_file(file)
 
 
 def assert_alike(
     one: Path, other: Path, judges: Sequence[str] = JUDGES, *, close: float = 1e-5, besides: Sequence[str] = ()
 ) -> None:
-    """The same metrics and weights to rounding, `close` and a tenth of it; the other may have metrics `besides`.
+    """The same metrics and weights to rounding, `close` and a tenth of it; one may have metrics `besides`.
 
     1e-5 is what another order of summation does to float32.
     """
@@ -86,7 +90,7 @@ def assert_alike(
         rows, others = metrics(one, judge), metrics(other, judge)
         assert len(rows) == len(others)
         for row, its in zip(rows, others, strict=True):
-            assert row.keys() == its.keys() - set(besides)
+            assert row.keys() - set(besides) == its.keys() - set(besides)
             for name, value in row.items():
                 wanted = pytest.approx(value, rel=close, abs=close / 10) if isinstance(value, float) else value
                 assert its[name] == wanted, f"{name} of {judge} at step {row['step']}: {its[name]}, not {value}"

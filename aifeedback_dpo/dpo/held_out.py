@@ -1,6 +1,6 @@
 """Pairs that no policy trains on, at fixed times and noises: how many a policy tells right, and by what margin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +19,7 @@ DEPTHS = (0.125, 0.375, 0.625, 0.875)
 
 
 class HeldOut:
-    """The grid of (pair, depth) and what the reference makes of it; asked of one policy of the network at a time."""
+    """The grid of (pair, depth); what the reference makes of it is kept, the batches are not."""
 
     def __init__(
         self,
@@ -32,39 +32,56 @@ class HeldOut:
         accelerator: Accelerator,
         run_seed: int,
     ) -> None:
-        self.accelerator, self.whole = accelerator, settings.compile
-        size = settings.micro_batch_size or settings.batch_size
-        mine = list(range(len(located.pair_ids)))[accelerator.process_index :: accelerator.num_processes]
-        self.batches: list[tuple[Batch, list[Labels]]] = []
-        for at in range(0, len(mine), size):
-            rows = mine[at : at + size]
-            labels = [step.view(job.held_p_a[rows], soft=False) for job in jobs]
-            for number, depth in enumerate(DEPTHS):
-                visits = [(row, number) for row in rows]
-                seed = derive(run_seed, "held-out")
-                batch = step.make_batch(schedule, cache, located, visits, settings=settings, seed=seed, depth=depth)
-                self.batches.append((batch, labels))
+        self.schedule, self.cache, self.located, self.jobs = schedule, cache, located, jobs
+        self.settings, self.accelerator, self.seed = settings, accelerator, derive(run_seed, "held-out")
+        every = [row for row, image in enumerate(located.images[0]) if image >= 0]
+        self.rows = every[accelerator.process_index :: accelerator.num_processes]
         self.references: list[Tensor] = []
 
-    def ask(self, network: Network, policy: int) -> dict[str, float]:
-        """Its accuracy and margin over the grid, on the pairs that its judge decided. Nothing where it decided none."""
-        device = self.accelerator.device
-        if not self.references:
-            self.references = [
-                step.errors(network.reference, batch.to(device), torch.arange(len(batch)))[0]
-                for batch, _ in self.batches
-            ]
-        sums = torch.zeros(3, device=device)
+    def ask(self, network: Network, policies: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Each policy's accuracy and margin over the grid, on the pairs that its judge decided; none where it decided none."""
+        sums = torch.zeros(len(policies), 3, device=self.accelerator.device)
         with torch.no_grad():
-            for (batch, labels), held in zip(self.batches, self.references, strict=True):
-                view, there = labels[policy].to(device), batch.to(device)
-                if not len(view.pairs):
-                    continue
-                found, some = step.errors(
-                    lambda *seen: network.predict(policy, *seen), there, view.pairs, whole=self.whole
+            for number, (batch, labels) in enumerate(self._batches()):
+                if number == len(self.references):
+                    found, _ = step.errors(network.reference, batch, torch.arange(len(batch)))
+                    self.references.append(found)
+                held = self.references[number]
+                for place, policy in enumerate(policies):
+                    view = labels[policy].to(batch.times.device)
+                    if not len(view.pairs):
+                        continue
+                    found, some = step.errors(
+                        lambda *seen, policy=policy: network.predict(policy, *seen),
+                        batch,
+                        view.pairs,
+                        whole=self.settings.compile,
+                    )
+                    pair = step.turned(found, some, view), step.turned(held[:, view.pairs], some, view)
+                    right, margin = losses.implicit_accuracy(*pair), losses.implicit_margin(*pair)
+                    sums[place] += torch.stack([right.sum(), margin.sum(), right.new_tensor(len(right))])
+        told = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return {
+            policy: {"held_out_accuracy": right / count, "held_out_margin": margin / count}
+            for policy, (right, margin, count) in zip(policies, told, strict=True)
+            if count
+        }
+
+    def _batches(self) -> Iterator[tuple[Batch, list[Labels]]]:
+        """This process's share of the grid, and each judge's view of it."""
+        size = self.settings.micro_batch_size or self.settings.batch_size
+        for at in range(0, len(self.rows), size):
+            rows = self.rows[at : at + size]
+            labels = [step.view(job.held_p_a[rows], soft=False) for job in self.jobs]
+            for number, depth in enumerate(DEPTHS):
+                visits = [(row, number) for row in rows]
+                batch = step.make_batch(
+                    self.schedule,
+                    self.cache,
+                    self.located,
+                    visits,
+                    settings=self.settings,
+                    seed=self.seed,
+                    depth=depth,
                 )
-                pair = step.turned(found, some, view), step.turned(held[:, view.pairs], some, view)
-                right, margin = losses.implicit_accuracy(*pair), losses.implicit_margin(*pair)
-                sums += torch.stack([right.sum(), margin.sum(), right.new_tensor(len(right))])
-        right, margin, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-        return {"held_out_accuracy": right / count, "held_out_margin": margin / count} if count else {}
+                yield batch.to(self.accelerator.device), labels

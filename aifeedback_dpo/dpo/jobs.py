@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from aifeedback_dpo import config, models
@@ -84,6 +85,21 @@ class Plan:
     held_out: pa.Table
     jobs: list[Job]
 
+    @property
+    def heard(self) -> npt.NDArray[np.bool_]:
+        """Of which pairs any of these judges has said something; nothing is read or computed of the others."""
+        return _heard([job.p_a for job in self.jobs])
+
+    @property
+    def held_out_heard(self) -> npt.NDArray[np.bool_]:
+        """The same for the pairs that are held out."""
+        return _heard([job.held_p_a for job in self.jobs])
+
+    def judged(self) -> pa.Table:
+        """All the pairs that training reads."""
+        parts = (self.pairs.filter(pa.array(self.heard)), self.held_out.filter(pa.array(self.held_out_heard)))
+        return pa.concat_tables(parts)
+
 
 def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
     """What is to be trained, without loading a model.
@@ -131,6 +147,11 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
             jobs.append(job)
     _alike(run, jobs, shared)
     return Plan(pairs, held_out, jobs)
+
+
+def _heard(said: Sequence[Floats]) -> npt.NDArray[np.bool_]:
+    there: npt.NDArray[np.bool_] = np.any([~np.isnan(p_a) for p_a in said], axis=0)
+    return there
 
 
 def _alike(run: Run, jobs: Sequence[Job], shared: dict[str, Any]) -> None:

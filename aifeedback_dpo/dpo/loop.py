@@ -131,10 +131,10 @@ class Group:
             chunk = mine[at : at + self.micro]
             p_a = [self._p_a(member, chunk) for member in self.members]
             wanted = np.any([batches.decided(said) for said in p_a], axis=0)
-            if self.settings.compile:
-                wanted[:] = True  # one shape
             kept = [visit for visit, keep in zip(chunk, wanted, strict=True) if keep]
             if kept:
+                if self.settings.compile:  # one shape: filled up with a pair that nobody's labels point at
+                    kept += kept[:1] * (len(chunk) - len(kept))
                 batch = step.make_batch(
                     self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
                 )
@@ -249,12 +249,13 @@ class Group:
     def _between(self, done: int) -> None:
         """What happens after a step: a look at the held-out pairs, the log, pictures, a checkpoint."""
         settings, last = self.settings, done == self.settings.steps
-        for at, member in enumerate(self.members):
-            row = member.last
-            if row is None or row["step"] != done - 1:
-                continue
-            if self.held_out and (done % settings.held_out.every == 0 or last):
-                row |= self.held_out.ask(self.network, at)
+        fresh = [at for at, each in enumerate(self.members) if each.last and each.last["step"] == done - 1]
+        asked: dict[int, dict[str, float]] = {}
+        if self.held_out and (done % settings.held_out.every == 0 or last):
+            asked = self.held_out.ask(self.network, fresh)
+        for at in fresh:
+            member = self.members[at]
+            row = member.last = {**(member.last or {}), **asked.get(at, {})}
             if self.main:
                 member.log.write(json.dumps(row) + "\n")
                 member.log.flush()

@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
@@ -55,7 +58,7 @@ def train(
         prepared = cache.prepare(
             run,
             model,
-            _all_pairs(planned),
+            planned.judged(),
             progress,
             share=(accelerator.process_index, accelerator.num_processes),
             ready=accelerator.wait_for_everyone,
@@ -77,12 +80,6 @@ def _check(model: Diffuser, settings: Train) -> None:
     model.schedule.times(settings.timesteps, settings.shift, (64, 64))
     if settings.method == "lora":
         model.lora_modules(settings.modules)
-
-
-def _all_pairs(planned: Plan) -> Any:
-    import pyarrow as pa
-
-    return pa.concat_tables([planned.pairs, planned.held_out])
 
 
 def _accelerator(run: Run) -> Accelerator:
@@ -122,7 +119,7 @@ def _train_group(
 ) -> list[str]:
     """Trains the policies of a group and keeps those that went well; gives what to say of the others."""
     settings, seed = run.recipe.train, derive(members[0].seed, "train")
-    located = _locate(planned.pairs, prepared)
+    located = _locate(planned.pairs, planned.heard, prepared)
     references = _references(run, planned, model, seed, writes=accelerator.is_main_process)
     with ExitStack() as stack:
         stack.enter_context(model.placed())
@@ -137,7 +134,7 @@ def _train_group(
             running.append(Member(policy, Watch(settings, history), log, history[-1] if history else None))
         held_out = None
         if planned.held_out.num_rows:
-            there = _locate(planned.held_out, prepared)
+            there = _locate(planned.held_out, planned.held_out_heard, prepared)
             held_out = HeldOut(
                 model.schedule,
                 prepared,
@@ -209,14 +206,14 @@ def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelera
     return history
 
 
-def _locate(pairs: Any, prepared: Cache) -> Located:
-    import numpy as np
-
-    return Located(
-        pairs.column("pair_id"),
-        prepared.prompts(pairs.column("prompt_id")),
-        np.stack([prepared.images(pairs.column(side)) for side in ("image_a", "image_b")]),
-    )
+def _locate(pairs: pa.Table, needed: npt.NDArray[np.bool_], prepared: Cache) -> Located:
+    """Where these pairs are in the cache; -1 for those that are not needed and may not be there."""
+    some = pairs.filter(pa.array(needed))
+    prompts, images = np.full(len(needed), -1), np.full((2, len(needed)), -1)
+    prompts[needed] = prepared.prompts(some.column("prompt_id"))
+    for side, column in enumerate(("image_a", "image_b")):
+        images[side, needed] = prepared.images(some.column(column))
+    return Located(pairs.column("pair_id"), prompts, images)
 
 
 def _references(run: Run, planned: Plan, model: Diffuser, seed: int, *, writes: bool) -> References | None:

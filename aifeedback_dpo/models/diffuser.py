@@ -221,12 +221,13 @@ class Diffuser:
     def add_lora(self, name: str, rank: int, modules: Sequence[str] | None) -> dict[str, nn.Parameter]:
         """Puts a trainable adapter on the denoiser, its weights in float32 whatever that runs in; it starts as the identity.
 
-        Gives its weights by name. Raises UserError for a module that the denoiser does not have.
+        Gives its weights by a name that does not tell the adapter's. Raises UserError for a module that the denoiser lacks.
         """
         wanted = self.lora_modules(modules)
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=wanted, init_lora_weights="gaussian")
         self.denoiser.add_adapter(config, name)
-        added = {key: value for key, value in self.denoiser.named_parameters() if f".{name}." in key}
+        mark = f".{name}."
+        added = {key.replace(mark, "."): value for key, value in self.denoiser.named_parameters() if mark in key}
         for parameter in added.values():
             parameter.data = parameter.data.float()
         return added
