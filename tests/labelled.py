@@ -79,6 +79,14 @@ def weights(run: Path, policy: str = "human", seed: int = 0) -> dict[str, torch.
     return load_file(file)
 
 
+def saved(run: Path) -> dict[str, list[int]]:
+    """The steps that there are checkpoints of, by policy."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(run.glob("policies/*/seed-0/checkpoints/*.pt")):
+        found.setdefault(path.parents[2].name, []).append(int(path.stem.removeprefix("step-")))
+    return found
+
+
 def assert_alike(
     one: Path, other: Path, judges: Sequence[str] = JUDGES, *, close: float = 1e-5, besides: Sequence[str] = ()
 ) -> None:
@@ -97,6 +105,15 @@ def assert_alike(
         ours, theirs = weights(one, judge), weights(other, judge)
         assert ours.keys() == theirs.keys()
         assert all(torch.allclose(ours[name], theirs[name], rtol=close, atol=close / 10) for name in ours), judge
+
+
+def fingerprint(module: torch.nn.Module) -> int:
+    """A hash of the weights that are frozen: without adapters, under the names they have without them."""
+    state = {name.replace(".base_layer", ""): value for name, value in module.state_dict().items()}
+    frozen = {name: value for name, value in state.items() if "lora_" not in name}
+    return hash(
+        tuple((name, str(frozen[name].dtype), frozen[name].float().numpy().tobytes()) for name in sorted(frozen))
+    )
 
 
 def _image(prompt: str, number: int, side: int) -> dict[str, Any]:
