@@ -6,15 +6,20 @@ pair's of its two image ids in order. So a rerun knows what is done before it dr
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 BASE = "base"
 HUMAN = "human"
 CONTROL = "random"
 CONSENSUS = "consensus"
+
+Ids: TypeAlias = "pa.Array | pa.ChunkedArray | Sequence[str] | NDArray[np.bytes_]"
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -113,11 +118,24 @@ def content_id(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def rows_id(ids: pa.ChunkedArray, values: np.ndarray[Any, Any] | None = None) -> str:
-    """The same for rows by id, with a float32 each or without, whatever their order."""
-    names = np.asarray(ids.to_numpy(zero_copy_only=False), dtype="S32")
-    order = np.argsort(names)
-    digest = hashlib.sha256(names[order].tobytes())
+def packed_ids(ids: Ids) -> NDArray[np.bytes_]:
+    """Ids as numpy bytes of one width (32 for a hash), which sort and compare without a Python object each."""
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
+        return ids
+    column = (ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())).cast(pa.string())
+    if not len(column):
+        return np.empty(0, "S1")
+    width = max(1, pc.max(pc.binary_length(column)).as_py())
+    padded = pc.ascii_rpad(column, width, "\0").cast(pa.binary()).cast(pa.binary(width))
+    whole = padded.combine_chunks() if isinstance(padded, pa.ChunkedArray) else padded
+    return np.frombuffer(whole.buffers()[1], f"S{width}", len(whole), whole.offset * width)
+
+
+def rows_id(ids: pa.ChunkedArray, values: NDArray[np.float32] | None = None) -> str:
+    """A hash of rows by id, with a float32 each or without, whatever their order."""
+    packed = packed_ids(ids)
+    order = np.argsort(packed)
+    digest = hashlib.sha256(packed[order].tobytes())
     if values is not None:
         digest.update(np.nan_to_num(values[order], nan=-9.0).astype("<f4").tobytes())
     return digest.hexdigest()[:32]

@@ -23,14 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
-from aifeedback_dpo.records import KEYS, TABLES, hub_schema
+from aifeedback_dpo.records import KEYS, TABLES, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
 REMADE_BY = {
@@ -84,11 +86,11 @@ class Run:
 
     def album(self) -> "Album":
         """Where each picture lies that is committed now."""
-        paths, where = self.parts("images"), dict[str, int]()
-        for at, path in enumerate(paths):
-            for image_id in _read_part(path, "images", ["image_id"]).column("image_id").to_pylist():
-                where.setdefault(image_id, at)
-        return Album(paths, where)
+        paths = self.parts("images")
+        found = [packed_ids(_read_part(path, "images", ["image_id"]).column("image_id")) for path in paths]
+        ids = np.concatenate([np.empty(0, "S1"), *found])
+        order = np.argsort(ids, kind="stable")
+        return Album(paths, ids[order], np.repeat(np.arange(len(paths)), [len(part) for part in found])[order])
 
     def need(self, images: Collection[str]) -> None:
         """Raises DataError unless all of these images are in the run."""
@@ -189,25 +191,28 @@ class Run:
         return saved_recipe(self.root)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Album:
-    """The parts that hold pictures, and in which of them each one lies, so that only those are opened."""
+    """The parts that hold pictures, and in which of them each id (sorted) lies, so that only those are opened."""
 
     paths: Sequence[Path]
-    where: Mapping[str, int]
+    ids: NDArray[np.bytes_]
+    parts: NDArray[np.int64]
 
     def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Encoded pictures by id, in stored order, a part at a time."""
-        by_part: dict[int, set[str]] = {}
-        for image_id in wanted:
-            if image_id in self.where:
-                by_part.setdefault(self.where[image_id], set()).add(image_id)
-        for at in sorted(by_part):
-            part = _read_part(self.paths[at], "images", ["image_id", "image"])
-            here = pc.is_in(part.column("image_id"), value_set=pa.array(sorted(by_part[at]), pa.string()))
+        names = packed_ids(sorted(wanted))
+        at = np.searchsorted(self.ids, names)
+        there = at < len(self.ids)
+        there[there] = self.ids[at[there]] == names[there]
+        in_part = self.parts[at[there]]
+        for number in np.unique(in_part):
+            left = {name.decode() for name in names[there][in_part == number]}
+            part = _read_part(self.paths[number], "images", ["image_id", "image"])
+            here = pc.is_in(part.column("image_id"), value_set=pa.array(sorted(left), pa.string()))
             for row in part.filter(here).to_pylist():
-                if row["image_id"] in by_part[at]:
-                    by_part[at].remove(row["image_id"])  # once, were it there twice
+                if row["image_id"] in left:
+                    left.remove(row["image_id"])  # once, were it there twice
                     yield row["image_id"], row["image"]["bytes"]
 
 

@@ -241,6 +241,7 @@ def _empty(folder: Path, model: Path, judges: Sequence[str], *, dtype: str, **tr
             "beta": 5000,
             "learning_rate": 1e-5,
             "schedule": "constant",
+            "channels_last": True,
             **train,
         },
     }

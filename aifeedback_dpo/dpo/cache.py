@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from aifeedback_dpo import engine
-from aifeedback_dpo.dpo.shelf import Ids, Shelf, commit, find, packed_ids
+from aifeedback_dpo.dpo.shelf import Shelf, commit, find
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
-from aifeedback_dpo.records import content_id
-from aifeedback_dpo.store import Album, Run, decode_image
+from aifeedback_dpo.records import Ids, content_id, packed_ids
+from aifeedback_dpo.store import Run, decode_image
 
 Numbers = Sequence[int] | NDArray[np.integer]
 Sizes = tuple[int, int, int, int, int, int]
@@ -160,23 +160,17 @@ def _encode(
     missing = Shelf(folder, ids).missing
     if not missing.any():
         return
-    paths = run.parts("images")
-    columns = [part.column("image_id") for part in run.scan("images", ["image_id"])]
-    ends = np.cumsum([len(column) for column in columns])
-    stored = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    left, row_of = _left(run, ids, missing, stored, share, "images")
+    left, _ = _left(run, ids, missing, run.read("images", ["image_id"]).column("image_id"), share, "images")
     if not left:
         return
-    part_of = np.searchsorted(ends, row_of, side="right")
+    album = run.album()
     frames: set[tuple[int, int]] = set()
     resolution, at_once = run.recipe.train.resolution, run.recipe.generate.batch_size
     title = "Encoding mirrored latents" if flipped else "Encoding latents"
     with model.placed("vae"), ThreadPoolExecutor() as pool, progress.task(title, _count(left)) as bar:
         for part in left:
-            where = {ids[rank].decode(): int(part_of[rank]) for rank in part.units}
-            drawn = pool.map(
-                partial(_pixels, resolution=resolution, flipped=flipped), Album(paths, where).images(where)
-            )
+            wanted = [ids[place].decode() for place in part.units]
+            drawn = pool.map(partial(_pixels, resolution=resolution, flipped=flipped), album.images(wanted))
             names, sizes, latents = list[str](), list[Sizes](), list[Tensor]()
             while batch := list(islice(drawn, at_once)):
                 names += [name for name, _, _ in batch]

@@ -97,8 +97,7 @@ class Plan:
 
     def judged(self) -> pa.Table:
         """All the pairs that training reads."""
-        parts = (self.pairs.filter(pa.array(self.heard)), self.held_out.filter(pa.array(self.held_out_heard)))
-        return pa.concat_tables(parts)
+        return pa.concat_tables([only(self.pairs, self.heard), only(self.held_out, self.held_out_heard)])
 
 
 def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
@@ -111,7 +110,7 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
     if not every.num_rows:
         raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
     kept_out = batches.hold_out(every.column("prompt_id"), settings.held_out.pairs, seed=run.recipe.seed)
-    pairs, held_out = every.filter(pa.array(~kept_out)), every.filter(pa.array(kept_out))
+    pairs, held_out = only(every, ~kept_out), only(every, kept_out)
     if not pairs.num_rows:
         raise UserError(
             f"train.held_out.pairs={settings.held_out.pairs} leaves none of the {every.num_rows} pairs to train on; take fewer"
@@ -147,6 +146,11 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
             jobs.append(job)
     _alike(run, jobs, shared)
     return Plan(pairs, held_out, jobs)
+
+
+def only(table: pa.Table, wanted: npt.NDArray[np.bool_]) -> pa.Table:
+    """These rows of it; the table itself, and no copy, where that is all of them."""
+    return table if wanted.all() else table.filter(pa.array(wanted))
 
 
 def _heard(said: Sequence[Floats]) -> npt.NDArray[np.bool_]:

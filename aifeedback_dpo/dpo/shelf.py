@@ -13,11 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
@@ -25,9 +22,8 @@ from torch import Tensor
 
 from aifeedback_dpo.errors import DataError, DdpoError
 from aifeedback_dpo.models.family import Rows
+from aifeedback_dpo.records import Ids, packed_ids
 from aifeedback_dpo.store import Run
-
-Ids: TypeAlias = "pa.Array | pa.ChunkedArray | Sequence[str] | NDArray[np.bytes_]"
 
 OPEN_AT_ONCE = 64  # an operating system allows a process 1,024 files, or 256
 AHEAD = getattr(mmap, "MADV_WILLNEED", None)
@@ -167,19 +163,6 @@ def commit(run: Run, folder: Path, name: str, ids: Sequence[str], rows: Rows) ->
     letters = torch.from_numpy(packed.view(np.uint8).reshape(len(packed), -1).copy())
     tensors = {"ids": letters, **{name: value.contiguous() for name, value in rows.items()}}
     run.write(folder / f"part-{name}.safetensors", lambda file: file.write(save(tensors)))
-
-
-def packed_ids(ids: Ids) -> NDArray[np.bytes_]:
-    """Ids as numpy bytes of one width (32 for a hash), which sort and compare without a Python object each."""
-    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
-        return ids
-    column = (ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())).cast(pa.string())
-    if not len(column):
-        return np.empty(0, "S1")
-    width = max(1, pc.max(pc.binary_length(column)).as_py())
-    padded = pc.ascii_rpad(column, width, "\0").cast(pa.binary()).cast(pa.binary(width))
-    whole = padded.combine_chunks() if isinstance(padded, pa.ChunkedArray) else padded
-    return np.frombuffer(whole.buffers()[1], f"S{width}", len(whole), whole.offset * width)
 
 
 def find(ids: NDArray[np.bytes_], wanted: Ids) -> NDArray[np.int64]:

@@ -208,7 +208,7 @@ def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelera
 
 def _locate(pairs: pa.Table, needed: npt.NDArray[np.bool_], prepared: Cache) -> Located:
     """Where these pairs are in the cache; -1 for those that are not needed and may not be there."""
-    some = pairs.filter(pa.array(needed))
+    some = jobs.only(pairs, needed)
     prompts, images = np.full(len(needed), -1), np.full((2, len(needed)), -1)
     prompts[needed] = prepared.prompts(some.column("prompt_id"))
     for side, column in enumerate(("image_a", "image_b")):

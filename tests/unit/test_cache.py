@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from aifeedback_dpo import config, engine, models, records
 from aifeedback_dpo.dpo import cache
 from aifeedback_dpo.dpo.cache import frame
-from aifeedback_dpo.dpo.shelf import packed_ids
 from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.settings import Model
 from aifeedback_dpo.store import Run, decode_image, encode_image
 from tests import tiny
