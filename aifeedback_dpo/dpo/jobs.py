@@ -16,16 +16,12 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, content_id, rows_id
 from aifeedback_dpo.store import Run, read_inputs, read_policy
 
-PACING = (
-    "micro_batch_size",
-    "gradient_checkpointing",
-    "compile",
-    "channels_last",
-    "checkpoint_steps",
-    "keep_checkpoints",
-    "validation",
-    "trackers",
-)
+PACING: dict[str, Any] = {
+    **dict.fromkeys(("micro_batch_size", "gradient_checkpointing", "compile", "channels_last"), True),
+    **dict.fromkeys(("checkpoint_steps", "keep_checkpoints", "validation", "trackers"), True),
+    "held_out": {"every"},
+}
+"""Settings that pace or watch the work, and do not make another policy."""
 COLUMNS = ("pair_id", "prompt_id", "image_a", "image_b")
 
 
@@ -116,7 +112,7 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
             f"train.held_out.pairs={settings.held_out.pairs} leaves none of the {every.num_rows} pairs to train on; take fewer"
         )
     shared = {
-        "train": settings.model_dump(mode="json", exclude={"judges", "seeds", "name", *PACING}),
+        "train": settings.model_dump(mode="json", exclude={**PACING, "judges": True, "seeds": True, "name": True}),
         "model": {"revision": models.identify(run.recipe.model).revision, "dtype": run.recipe.model.dtype},
         "pairs": rows_id(pairs.column("pair_id")),
     }

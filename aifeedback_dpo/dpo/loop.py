@@ -251,7 +251,8 @@ class Group:
         settings, last = self.settings, done == self.settings.steps
         fresh = [at for at, each in enumerate(self.members) if each.last and each.last["step"] == done - 1]
         asked: dict[int, dict[str, float]] = {}
-        if self.held_out and (done % settings.held_out.every == 0 or last):
+        ended = any(self.members[at].ended for at in fresh)
+        if self.held_out and (done % settings.held_out.every == 0 or last or ended):
             asked = self.held_out.ask(self.network, fresh)
         for at in fresh:
             member = self.members[at]

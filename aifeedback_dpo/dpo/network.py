@@ -84,7 +84,8 @@ class Network:
         if self.settings.method == "lora":
             self._activate(None if policy is None else self.names[policy])
         else:
-            self.model.denoiser = self.original.to(self.model.device) if policy is None else self.bare
+            self.original.to(self.model.device if policy is None else "cpu")
+            self.model.denoiser = self.original if policy is None else self.bare
 
     def close(self) -> None:
         """Leaves the model as it was before."""

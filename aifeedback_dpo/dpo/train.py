@@ -92,7 +92,7 @@ def _accelerator(run: Run) -> Accelerator:
             cpu=not torch.cuda.is_available(),
             kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
             log_with=tracking.usable(settings.trackers),
-            project_dir=run.root,
+            project_dir=run.root / tracking.FOLDER,
         )
     except ValueError as error:
         raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
@@ -161,8 +161,7 @@ def _train_group(
         )
         name = f"{', '.join(job.title for job in members)}; seed {members[0].seed}"
         progress.note(_said(name, settings, planned, prepared, start, accelerator))
-        if start == 0:
-            gallery.show(group, 0)
+        gallery.show(group, start)
         with progress.task(f"Training on {name}", settings.steps, start) as bar:
             group.train(start, bar)
         failures: list[str] = []

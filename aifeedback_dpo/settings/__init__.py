@@ -185,6 +185,11 @@ class Recipe(Settings):
     def _validation_is_drawn_where_it_trains(self) -> "Recipe":
         if self.train.validation.prompts and self.model.offload != "none":
             raise ValueError(f"train.validation needs model.offload=none, and it is {self.model.offload}")
+        if self.train.validation.prompts > self.prompts.eval:
+            raise ValueError(
+                f"train.validation.prompts={self.train.validation.prompts} draws held-out prompts, and prompts.eval is "
+                f"{self.prompts.eval}; take at most that many"
+            )
         return self
 
     def title(self, name: str) -> str:

@@ -11,7 +11,7 @@ class HeldOut(Settings):
     """Pairs that are kept out of training, all of their prompts with them, and asked for at fixed times and noises."""
 
     pairs: Annotated[int, Field(ge=0)] = Field(0, description="at least so many, of whole prompts; 0 holds none out")
-    every: Count = Field(50, description="steps from one look at them to the next; also at the first and the last")
+    every: Count = Field(50, description="steps from one look at them to the next; the last step is one too")
 
 
 class Guard(Settings):

@@ -13,9 +13,9 @@ from aifeedback_dpo import config, judges, label, scorers
 from aifeedback_dpo.compare import metrics
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.records import pair_id, prompt_id
 from aifeedback_dpo.scorers import Answer, presence, scoring
-from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.store import Run, encode_image
 from tests.conftest import ddpo
 

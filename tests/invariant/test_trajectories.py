@@ -30,7 +30,7 @@ AI = ("--judge", "ai")
 TRAININGS = {
     "three judges": (),
     "all weights": ("train.method=full", "train.learning_rate=1e-4", "train.schedule=cosine", "--judge", "human"),
-    "kto and a mean of the weights": ("train.objective=kto", "train.ema=0.5", "--judge", "human", *AI),
+    "kto and a mean of the weights": ("train.objective=kto", "train.ema=0.5", *AI, "--judge", "random"),
     "soft labels, smoothing, safeguard": (
         "train.labels=soft",
         "train.smoothing=0.1",
