@@ -1,5 +1,6 @@
 """Which policies there are to train, and which are done: planned without a model, and without torch."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ class Job:
 
     def checkpoints(self) -> list[int]:
         """After which steps there is one."""
-        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("checkpoints/step-*.pt"))
+        names = [re.fullmatch(r"step-(\d+)\.pt", path.name) for path in self.folder.glob("checkpoints/step-*.pt")]
+        return sorted(int(name[1]) for name in names if name)
 
 
 @dataclass(frozen=True, eq=False)

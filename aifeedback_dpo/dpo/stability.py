@@ -24,10 +24,8 @@ class Watch:
 
         The measure is the reference's error on the same draws; without a reference, the worst error of the last steps.
         """
-        for name in (
-            "loss",
-            *(() if self.scaled else ("gradient_norm",)),
-        ):  # float16's scaler expects a norm to overflow
+        numbers = ["loss", "winner_error", "loser_error", *([] if self.scaled else ["gradient_norm"])]
+        for name in numbers:  # of the norm, float16's scaler expects that it overflows
             if not math.isfinite(row[name]):
                 return f"the {name.replace('_', ' ')} is {row[name]}"
         error = row["winner_error"]

@@ -30,7 +30,7 @@ def test_a_rate_that_diverges_ends_at_once_with_no_policy_and_no_state_that_dive
 def test_weights_that_are_no_numbers_are_never_saved_and_the_other_judges_are_as_they_were(copy, trained, monkeypatch):
     poison(monkeypatch, "pickscore")
     run = copy()
-    result = ddpo("train", run=run)
+    result = ddpo("train", "train.keep_checkpoints=1", run=run)
     assert result.exit_code == 1
     assert (
         "pickscore, seed 0 was stopped at step 2: the loss is nan. The state after step 1 is kept in" in result.stderr

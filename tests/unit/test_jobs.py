@@ -146,6 +146,7 @@ PACE = {
     "keep_checkpoints": "1",
     "validation": "{prompts: 2, every: 10}",
     "trackers": "[tensorboard]",
+    "held_out": "{every: 7}",
 }
 
 
