@@ -168,7 +168,7 @@ from aifeedback_dpo.errors import UserError
 @launch.in_turn
 def work() -> None:
     launch.end_with_launcher()
-    print("process", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], flush=True)
+    os.write(1, ("process %(RANK)s of %(WORLD_SIZE)s\\n" % os.environ).encode())  # whole lines, never mixed
     signal.alarm(120)  # were it left behind
     {trouble}
     signal.pause()

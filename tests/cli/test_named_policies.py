@@ -157,6 +157,7 @@ def test_status_tells_how_far_a_policy_in_training_has_come(copied):
         "objective": "ipo",
         "status": "not finished",
         "ended_early": None,
+        "stopped": None,
         "steps": 73,
         "steps_asked": 150,
         "checkpoint": 50,
