@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -25,20 +26,33 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(run: Run, job: Job, step: int, state: dict[str, Any], *, keep: int) -> None:
-    """Whole or not at all: a crash while it is written leaves the ones before. Then all but the last `keep` go."""
+def save(run: Run, job: Job, step: int, state: dict[str, Any]) -> None:
+    """Whole or not at all: a crash while it is written leaves the ones before."""
     made = Checkpoint(job.made_from, step, state)
     run.write(job.checkpoint(step), lambda file: torch.save(vars(made), file))
+
+
+def prune(job: Job, *, keep: int) -> None:
+    """Drops all but the last `keep`; to be called when a step has shown that the last of them is good."""
     for old in job.checkpoints()[:-keep]:
         job.checkpoint(old).unlink()
 
 
+def drop(job: Job, *, after: int) -> None:
+    """Drops those after this step: states that no good step has begun at."""
+    for later in [step for step in job.checkpoints() if step > after]:
+        job.checkpoint(later).unlink()
+
+
 def load(job: Job, step: int) -> Checkpoint:
-    """The one after this step. Raises DataError for a broken one."""
+    """The one after this step. Raises DataError for a broken one, were it a single bit."""
     path = job.checkpoint(step)
     try:
+        with ZipFile(path) as records:
+            if damaged := records.testzip():  # torch writes sums of what it saves, and does not look at them
+                raise BadZipFile(f"{damaged} is not what was written")
         found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, TypeError, UnpicklingError) as error:
+    except (BadZipFile, OSError, RuntimeError, TypeError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{path} is corrupted ({reason}); delete it and run `ddpo train` again") from error
     if (found.made_from, found.step) != (job.made_from, step):

@@ -44,20 +44,14 @@ class HeldOut:
         with torch.no_grad():
             for number, (batch, labels) in enumerate(self._batches()):
                 if number == len(self.references):
-                    found, _ = step.errors(network.reference, batch, torch.arange(len(batch)))
-                    self.references.append(found)
+                    self.references.append(step.errors(network.reference, batch))
                 held = self.references[number]
                 for place, policy in enumerate(policies):
                     view = labels[policy].to(batch.times.device)
                     if not len(view.pairs):
                         continue
-                    found, some = step.errors(
-                        lambda *seen, policy=policy: network.predict(policy, *seen),
-                        batch,
-                        view.pairs,
-                        whole=self.settings.compile,
-                    )
-                    pair = step.turned(found, some, view), step.turned(held[:, view.pairs], some, view)
+                    found = step.errors(lambda *seen, policy=policy: network.predict(policy, *seen), batch)
+                    pair = step.turned(found, batch, view), step.turned(held, batch, view)
                     right, margin = losses.implicit_accuracy(*pair), losses.implicit_margin(*pair)
                     sums[place] += torch.stack([right.sum(), margin.sum(), right.new_tensor(len(right))])
         told = self.accelerator.reduce(sums, reduction="sum").tolist()

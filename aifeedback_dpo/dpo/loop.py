@@ -35,7 +35,11 @@ REDUCED_AT_ONCE = 1 << 26
 
 @dataclass
 class Member:
-    """A policy of the group, its files and how it does. `ended` says why it stopped before its last step."""
+    """A policy of the group, its files and how it does.
+
+    `good` is the last step that nothing was wrong with, which speaks for the state that it began at; `ended` says why the
+    policy stopped before its last step.
+    """
 
     policy: Policy
     watch: Watch
@@ -43,6 +47,10 @@ class Member:
     last: dict[str, Any] | None = None
     ended: str | None = None
     failed: str | None = None
+    good: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.good = self.last["step"] if self.last else 0
 
     @property
     def job(self) -> Job:
@@ -198,7 +206,7 @@ class Group:
         held = torch.from_numpy(known).to(batch.weight.device, non_blocking=True)
         if len(missing):
             rows = torch.from_numpy(missing).to(held.device)
-            asked, _ = step.errors(self.network.reference, batch, rows, whole=self.settings.compile)
+            asked = step.errors(self.network.reference, batch)[:, rows]
             held[:, rows] = asked
             fresh.append(([visits[at] for at in missing], asked))
         return held
@@ -241,7 +249,7 @@ class Group:
         if reason := member.watch.broken(row):
             member.failed = f"step {row['step']}: {reason}"
         else:
-            member.ended = member.watch.see(row)
+            member.good, member.ended = row["step"], member.watch.see(row)
         if self.main:
             with (member.job.folder / "speed.jsonl").open("a") as timed:
                 timed.write(json.dumps(speed) + "\n")
@@ -261,10 +269,21 @@ class Group:
                 member.log.write(json.dumps(row) + "\n")
                 member.log.flush()
                 tracking.log(self.accelerator, member.job.name, row)
-        if done % settings.checkpoint_steps == 0 and not last and self.main:
+        if self.main:
+            self._keep([self.members[at] for at in fresh], done)
+        self.show(self, done)
+
+    def _keep(self, fresh: Sequence[Member], done: int) -> None:
+        """Saves what goes on; drops what a failed step began at, and all but the last few once a step has followed them."""
+        settings = self.settings
+        for member in fresh:
+            if member.failed:
+                checkpoint.drop(member.job, after=member.good)
+            elif (done - 1) % settings.checkpoint_steps == 0:
+                checkpoint.prune(member.job, keep=settings.keep_checkpoints)
+        if done % settings.checkpoint_steps == 0 and done < settings.steps:
             if self.references:
                 self.references.commit()
             for member in self.members:
                 if member.going and member.policy.finite():
-                    checkpoint.save(self.run, member.job, done, member.policy.state(), keep=settings.keep_checkpoints)
-        self.show(self, done)
+                    checkpoint.save(self.run, member.job, done, member.policy.state())

@@ -105,6 +105,9 @@ class Network:
             layer.enable_adapters(name is not None)
             if name is not None:
                 layer.set_adapter(name)
+        for trained in self.trained:  # peft freezes what is not active, and a running mean skips what is frozen
+            for parameter in trained.values():
+                parameter.requires_grad_(True)
         self.current = name
 
     def _compiled(self, network: Any) -> Any:

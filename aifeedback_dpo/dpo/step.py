@@ -43,13 +43,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.times) // 2
 
-    def take(self, pairs: Int[Tensor, " n"]) -> "Batch":
-        """These pairs of it."""
-        rows = torch.cat([pairs, pairs + len(self)])
-        conditions = {name: value[rows] for name, value in self.conditions.items()}
-        parts = (self.target, self.weight, self.depth)
-        return Batch(self.noisy[rows], self.times[rows], conditions, *(part[rows] for part in parts))
-
     def to(self, device: torch.device) -> "Batch":
         """The same on a device; from pinned memory without waiting for it."""
         if device.type == "cpu":
@@ -143,33 +136,18 @@ def view(p_a: Floats, *, soft: bool) -> Labels:
     return Labels(pairs, chosen > 0.5, preferred)
 
 
-def predicted(
-    predict: Predict, batch: Batch, pairs: Int[Tensor, " n"], *, whole: bool
-) -> tuple[Float[Tensor, "n2 c h w"], Batch]:
-    """A network's output for these pairs of a batch, and the batch of them; all images in one forward pass.
+def errors(predict: Predict, batch: Batch) -> Float[Tensor, "2 b"]:
+    """A network's mean squared errors on a and on b of every pair, unweighted; all images in one forward pass.
 
-    Where the `whole` batch must pass, because a compiled network knows one shape, the pairs are picked from its output.
+    Pairs that are ties of the judge who is asked are not left out: libraries choose how to sum by the shape of a batch, so a
+    policy that equals its reference has the reference's errors only in a batch of the same shape.
     """
-    if len(pairs) == len(batch):
-        return predict(batch.noisy, batch.times, batch.conditions), batch
-    some = batch.take(pairs)
-    if whole:
-        rows = torch.cat([pairs, pairs + len(batch)])
-        return predict(batch.noisy, batch.times, batch.conditions)[rows], some
-    return predict(some.noisy, some.times, some.conditions), some
-
-
-def errors(
-    predict: Predict, batch: Batch, pairs: Int[Tensor, " n"], *, whole: bool = False
-) -> tuple[Float[Tensor, "2 n"], Batch]:
-    """The mean squared errors on a and on b of these pairs, unweighted, and the batch of them."""
-    output, some = predicted(predict, batch, pairs, whole=whole)
-    return losses.squared_error(output, some.target).view(2, -1), some
+    return losses.squared_error(predict(batch.noisy, batch.times, batch.conditions), batch.target).view(2, -1)
 
 
 def turned(found: Float[Tensor, "2 b"], batch: Batch, labels: Labels) -> PairErrors:
-    """Errors on a and b as errors on winner and loser, each times the weight of its time."""
-    weighted = found * batch.weight.view(2, -1)
+    """Errors on a and b of a batch as errors on winner and loser of the decided pairs, each times the weight of its time."""
+    weighted = (found * batch.weight.view(2, -1))[:, labels.pairs]
     return PairErrors(*torch.where(labels.a_wins, weighted, weighted.flip(0)))
 
 
@@ -189,17 +167,17 @@ def backpropagate(
 
     `reference` has the errors of the whole batch; `total` counts the judge's pairs of the step. Nothing is read back here.
     """
-    output, some = predicted(predict, batch, labels.pairs, whole=settings.compile)
-    policy = turned(losses.squared_error(output, some.target).view(2, -1), some, labels)
-    held = turned(reference[:, labels.pairs], some, labels) if reference is not None else None
-    guarded, half = policy, len(some)
+    output, half = predict(batch.noisy, batch.times, batch.conditions), len(batch)
+    policy = turned(losses.squared_error(output, batch.target).view(2, -1), batch, labels)
+    held = turned(reference, batch, labels) if reference is not None else None
+    guarded = policy
     if settings.safeguard:
-        alike = losses.overlap(*(output.detach().float() - some.target.float()).chunk(2))
-        guarded = losses.safeguarded(policy, some.weight[:half] * alike, mu=settings.safeguard)
+        alike = losses.overlap(*(output.detach().float() - batch.target.float()).chunk(2))
+        guarded = losses.safeguarded(policy, (batch.weight[:half] * alike)[labels.pairs], mu=settings.safeguard)
     loss = objective(guarded, held, labels.preferred, zero_point)
     backward(loss.sum() / total)
     with torch.no_grad():
-        return measure(loss, policy, held, some.depth[:half], beta=settings.beta)
+        return measure(loss, policy, held, batch.depth[:half][labels.pairs], beta=settings.beta)
 
 
 def measure(

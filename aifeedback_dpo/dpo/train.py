@@ -123,7 +123,7 @@ def _train_group(
     references = _references(run, planned, model, seed, writes=accelerator.is_main_process)
     with ExitStack() as stack:
         stack.enter_context(model.placed())
-        asked = bool(planned.held_out.num_rows) or _asked(references, located, settings, seed, start)
+        asked = bool(planned.held_out.num_rows) or _asked(references, located, members, settings, seed, start)
         network = Network(model, settings, accelerator, policies=len(members), seed=seed, asked=asked)
         stack.callback(network.close)
         running = []
@@ -173,14 +173,17 @@ def _train_group(
     return failures
 
 
-def _asked(references: References | None, located: Located, settings: Train, seed: int, start: int) -> bool:
-    """Whether the steps to come need the reference itself, and not only what it has said before."""
+def _asked(
+    references: References | None, located: Located, members: Sequence[Job], settings: Train, seed: int, start: int
+) -> bool:
+    """Whether the steps to come need the reference itself, and not only what it has said before of pairs that are decided."""
     if references is None:
         return False
+    wanted = np.any([batches.decided(job.p_a) for job in members], axis=0)
     order = batches.schedule(
         located.pair_ids, size=settings.batch_size, steps=settings.steps, seed=seed, draws=settings.draws, start=start
     )
-    return not all(references.complete(visits) for visits in order)
+    return not all(references.complete([visit for visit in visits if wanted[visit[0]]]) for visits in order)
 
 
 def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelerator) -> list[dict[str, Any]]:
@@ -194,8 +197,7 @@ def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelera
             shutil.rmtree(job.folder, ignore_errors=True)
             run.write_text(job.folder / "inputs.json", json.dumps(job.inputs, indent=2) + "\n")
         (job.folder / "stopped.txt").unlink(missing_ok=True)
-        for later in [step for step in job.checkpoints() if step > start]:
-            job.checkpoint(later).unlink()
+        checkpoint.drop(job, after=start)
         history = checkpoint.history(job.folder / "metrics.jsonl", start)
         checkpoint.history(job.folder / "speed.jsonl", start)
         run.record(f"train/{job.policy}/seed-{job.seed}", "running", made_from=job.made_from)
