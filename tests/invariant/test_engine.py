@@ -13,7 +13,7 @@ from aifeedback_dpo.dpo import batches, train
 from aifeedback_dpo.opening import open_run
 from tests import labelled
 from tests.conftest import ddpo
-from tests.labelled import FULL, JUDGES, assert_alike, folder, metrics
+from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, metrics
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def test_judges_at_once_are_each_alone_whatever_their_ties(copy, trained):
         labelled.train(alone, "--judge", judge)
         shutil.rmtree(alone / "cache")
     assert {row["pairs"] for judge in JUDGES for row in metrics(trained, judge)} >= {3, 4}  # ties shrink a batch
-    assert_alike(trained, alone)
+    assert_alike(trained, alone, close=REORDERED)
 
 
 @pytest.mark.parametrize("settings", [(), KTO], ids=["dpo", "kto with a mean of the weights"])
@@ -80,7 +80,7 @@ def test_a_judge_that_stops_leaves_the_others_as_they_were(copy, trained, monkey
 def test_what_saves_memory_or_time_gives_the_same_trajectory(copy, trained, setting):
     run = copy()
     labelled.train(run, f"train.{setting}")
-    assert_alike(trained, run, close=1e-4)
+    assert_alike(trained, run, close=REORDERED)
 
 
 def test_what_saves_memory_or_time_gives_the_same_trajectory_of_all_weights(copy):
@@ -89,7 +89,7 @@ def test_what_saves_memory_or_time_gives_the_same_trajectory_of_all_weights(copy
     labelled.train(
         run, *FULL, "train.micro_batch_size=2", "train.gradient_checkpointing=true", "train.channels_last=true"
     )
-    assert_alike(plain, run, ("human",), close=1e-3)  # Adam makes a step of the rate of any gradient, however small
+    assert_alike(plain, run, ("human",), close=REORDERED)
 
 
 def test_a_compiled_denoiser_gives_the_same_trajectory(copy, trained, monkeypatch):
