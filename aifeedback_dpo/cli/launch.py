@@ -35,14 +35,15 @@ Launcher = Annotated[
     str | None,
     typer.Option(
         "--launcher",
-        metavar="ddp|PATH",
+        metavar="ddp|fsdp2|zero2|PATH",
         help="How they are launched: a configuration file of accelerate. \\[default: ddp]",
     ),
 ]
 
 PLACE = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
-SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
-PARALLEL = ("NO", "MULTI_GPU", "MULTI_CPU")
+NOT_TAKEN = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+SHARDED = "FSDP"
+PARALLEL = ("NO", "MULTI_GPU", "MULTI_CPU", SHARDED)
 OURS = ("num_processes", "config_file")
 LAUNCHED_BY = "DDPO_LAUNCHED_BY"
 A_MOMENT, A_WHILE = 1.0, 10.0  # seconds; a launcher ends its processes a tenth of a second after one has failed
@@ -81,8 +82,10 @@ def asked(
             raise UserError(
                 f"--num-processes {number} in a process that a launcher started ({told}); leave it out to join"
             )
-        if sharded := [name for name in SHARDED if place.get(name, "").lower() == "true"]:
-            raise UserError(f"{sharded[0]}=true, but training is data parallel only; launch it without sharding")
+        if other := [name for name in NOT_TAKEN if place.get(name, "").lower() == "true"]:
+            raise UserError(f"{other[0]}=true, but weights are sharded by FSDP2 only; see --launcher fsdp2")
+        if place.get("ACCELERATE_USE_FSDP", "").lower() == "true" and place.get("FSDP_VERSION") != "2":
+            raise UserError(f"FSDP_VERSION={place.get('FSDP_VERSION', '1')}, but weights are sharded by FSDP2; set it to 2")
     extra = " ".join(passed_on) or (f"--launcher {launcher}" if launcher else "")
     if extra and (number or 1) == 1:
         raise UserError(f"'{extra}' is for the launcher, which starts more than one process; add --num-processes N")
@@ -105,8 +108,9 @@ def command(run: "Run", judges: Sequence[str], *, from_step: int | None, json: b
 
 
 def arguments(launch: Launch, told: Sequence[str]) -> list[str]:
-    """What `accelerate launch` is given; without --multi_gpu it would start a single process where there is no GPU."""
-    ours = ["--multi_gpu", f"--num_processes={launch.number}", f"--config_file={launch.configuration}"]
+    """What `accelerate launch` is given; without the first it would start a single process where there is no GPU."""
+    kind = "--use_fsdp" if launch.says.get("distributed_type") == SHARDED else "--multi_gpu"
+    ours = [kind, f"--num_processes={launch.number}", f"--config_file={launch.configuration}"]
     return [*ours, *launch.passed_on, "-m", "aifeedback_dpo", *told]
 
 
@@ -220,9 +224,9 @@ def _configuration(launcher: str) -> tuple[Path, dict[str, Any]]:
         ) from error
     kind = says.get("distributed_type", "NO") if isinstance(says, dict) else says
     if kind not in PARALLEL:
-        raise UserError(
-            f"--launcher {launcher} has distributed_type {kind}, but training is data parallel only; take {', '.join(PARALLEL)}"
-        )
+        raise UserError(f"--launcher {launcher} has distributed_type {kind}; take {', '.join(PARALLEL)}")
+    if kind == SHARDED and (version := (says.get("fsdp_config") or {}).get("fsdp_version", 1)) != 2:
+        raise UserError(f"--launcher {launcher} has fsdp_version {version}; weights are sharded by FSDP2: set it to 2")
     return path, says
 
 

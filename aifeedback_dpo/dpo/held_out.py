@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -35,7 +36,10 @@ class HeldOut:
         self.schedule, self.cache, self.located, self.jobs = schedule, cache, located, jobs
         self.settings, self.accelerator, self.seed = settings, accelerator, derive(run_seed, "held-out")
         every = [row for row, image in enumerate(located.images[0]) if image >= 0]
-        self.rows = every[accelerator.process_index :: accelerator.num_processes]
+        share, processes = -(-len(every) // accelerator.num_processes), accelerator.num_processes
+        padded = every + every[:1] * (share * processes - len(every))
+        self.rows = padded[accelerator.process_index :: processes]
+        self.own = np.arange(len(padded))[accelerator.process_index :: processes] < len(every)
         self.references: list[Tensor] = []
 
     def ask(self, network: Network, policies: Sequence[int]) -> dict[int, dict[str, float]]:
@@ -48,7 +52,7 @@ class HeldOut:
                 held = self.references[number]
                 for place, policy in enumerate(policies):
                     view = labels[policy].to(batch.times.device)
-                    if not len(view.pairs):
+                    if not len(view.pairs) and not network.sharded:
                         continue
                     found = step.errors(lambda *seen, policy=policy: network.predict(policy, *seen), batch)
                     pair = step.turned(found, batch, view), step.turned(held, batch, view)
@@ -65,8 +69,9 @@ class HeldOut:
         """This process's share of the grid, and each judge's view of it."""
         size = self.settings.micro_batch_size or self.settings.batch_size
         for at in range(0, len(self.rows), size):
-            rows = self.rows[at : at + size]
-            labels = [step.view(job.held_p_a[rows], soft=False) for job in self.jobs]
+            rows, own = self.rows[at : at + size], self.own[at : at + size]
+            told = [np.where(own, job.held_p_a[rows], np.float32("nan")) for job in self.jobs]
+            labels = [step.view(p_a, soft=False) for p_a in told]
             for number, depth in enumerate(DEPTHS):
                 visits = [(row, number) for row in rows]
                 batch = step.make_batch(

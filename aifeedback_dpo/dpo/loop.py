@@ -135,10 +135,13 @@ class Group:
         first = self.accelerator.process_index * self.share
         mine, parts = visits[first : first + self.share], []
         soft = self.settings.labels == "soft"
+        sharded = self.network.sharded
         for at in range(0, len(mine), self.micro):
             chunk = mine[at : at + self.micro]
             p_a = [self._p_a(member, chunk) for member in self.members]
             wanted = np.any([batches.decided(said) for said in p_a], axis=0)
+            if sharded and not wanted.any():
+                wanted[0] = True  # nothing is learnt of it, but all processes must call the network equally often
             kept = [visit for visit, keep in zip(chunk, wanted, strict=True) if keep]
             if kept:
                 if self.settings.compile:  # one shape: filled up with a pair that nobody's labels point at
@@ -146,8 +149,16 @@ class Group:
                 batch = step.make_batch(
                     self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
                 )
-                parts.append(Part(kept, batch, [step.view(said[wanted], soft=soft) for said in p_a]))
+                asked = self._everywhere(visits, at) if sharded else kept
+                parts.append(Part(kept, batch, [step.view(said[wanted], soft=soft) for said in p_a], asked))
         return parts
+
+    def _everywhere(self, visits: list[Visit], at: int) -> list[Visit]:
+        """What all processes have in the micro-batch that begins `at` so many pairs of their share, and some judge decided."""
+        starts = range(at, len(visits), self.share)
+        chunks = [visit for start in starts for visit in visits[start : start + self.micro]]
+        wanted = np.any([batches.decided(self._p_a(member, chunks)) for member in self.members], axis=0)
+        return [visit for visit, keep in zip(chunks, wanted, strict=True) if keep]
 
     def _p_a(self, member: Member, visits: Sequence[Visit]) -> Floats:
         return member.job.p_a[[row for row, _ in visits]]
@@ -160,10 +171,11 @@ class Group:
         fresh: list[tuple[list[Visit], Tensor]] = []
         for part in parts:
             batch = part.batch.to(device)
-            held = self._reference(part.visits, batch, fresh)
+            held = self._reference(part, batch, fresh)
             for at, member in enumerate(self.members):
                 labels = part.labels[at].to(device)
-                if not member.going or not len(labels.pairs):
+                met = totals[at] if self.network.sharded else len(labels.pairs)
+                if not member.going or not met:
                     continue
                 found = step.backpropagate(
                     batch,
@@ -195,20 +207,18 @@ class Group:
             speed = {"step": number, "pairs": totals[at], "policies": len(stepped), "seconds": seconds}
             self._note(self.members[at], row, speed)
 
-    def _reference(
-        self, visits: list[Visit], batch: step.Batch, fresh: list[tuple[list[Visit], Tensor]]
-    ) -> Tensor | None:
+    def _reference(self, part: Part, batch: step.Batch, fresh: list[tuple[list[Visit], Tensor]]) -> Tensor | None:
         """(2, pairs): the reference's errors, from the cache or asked for now; None where the objective has no reference."""
         if self.references is None:
             return None
-        known = self.references.known(visits)
-        missing = np.flatnonzero(np.isnan(known).any(axis=0))
+        known = self.references.known(part.visits)
         held = torch.from_numpy(known).to(batch.weight.device, non_blocking=True)
-        if len(missing):
+        if not self.references.complete(part.asked):
+            said = step.errors(self.network.reference, batch)
+            missing = np.flatnonzero(np.isnan(known).any(axis=0))
             rows = torch.from_numpy(missing).to(held.device)
-            asked = step.errors(self.network.reference, batch)[:, rows]
-            held[:, rows] = asked
-            fresh.append(([visits[at] for at in missing], asked))
+            held[:, rows] = said[:, rows]
+            fresh.append(([part.visits[at] for at in missing], said[:, rows]))
         return held
 
     def _learn(self, fresh: list[tuple[list[Visit], Tensor]]) -> None:
@@ -225,8 +235,8 @@ class Group:
 
     def _add_up_gradients(self, stepped: Sequence[int]) -> None:
         """One sum over the processes for a step, however many micro-batches and policies it had."""
-        if self.accelerator.num_processes == 1:
-            return
+        if self.accelerator.num_processes == 1 or (self.network.sharded and self.settings.method == "full"):
+            return  # the backward pass of sharded weights adds up theirs
         parameters = [parameter for at in stepped for parameter in self.members[at].policy.parameters]
         for parameter in parameters:
             if parameter.grad is None:
@@ -269,21 +279,22 @@ class Group:
                 member.log.write(json.dumps(row) + "\n")
                 member.log.flush()
                 tracking.log(self.accelerator, member.job.name, row)
-        if self.main:
-            self._keep([self.members[at] for at in fresh], done)
+        self._keep([self.members[at] for at in fresh], done)
         self.show(self, done)
 
     def _keep(self, fresh: Sequence[Member], done: int) -> None:
         """Saves what goes on; drops what a failed step began at, and all but the last few once a step has followed them."""
         settings = self.settings
-        for member in fresh:
+        for member in fresh if self.main else ():
             if member.failed:
                 checkpoint.drop(member.job, after=member.good)
             elif (done - 1) % settings.checkpoint_steps == 0:
                 checkpoint.prune(member.job, keep=settings.keep_checkpoints)
-        if done % settings.checkpoint_steps == 0 and done < settings.steps:
+        if done % settings.checkpoint_steps == 0 and done < settings.steps and (self.main or self.network.sharded):
             if self.references:
                 self.references.commit()
             for member in self.members:
                 if member.going and member.policy.finite():
-                    checkpoint.save(self.run, member.job, done, member.policy.state())
+                    state = member.policy.state()
+                    if self.main:
+                        checkpoint.save(self.run, member.job, done, state)

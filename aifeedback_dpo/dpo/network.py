@@ -1,6 +1,7 @@
 """The denoiser in training: several adapters on one frozen base, or one copy with all its weights; and the frozen reference."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from accelerate.utils import set_seed
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from aifeedback_dpo.dpo import sharding
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.settings.training import Train
@@ -20,18 +22,29 @@ class Network:
     """`policies` of them share what is frozen; each starts as if it were alone, from the same random numbers.
 
     A LoRA's reference is the base with its adapters off. When all weights are trained it is another copy, and only there
-    where `asked`: with the reference's errors in the cache nobody needs one.
+    where `asked`: with the reference's errors in the cache nobody needs one. Where `reshard` is not None both are spread over
+    the processes, which must then all call `predict`, `reference` and `weights` equally often.
     """
 
     def __init__(
-        self, model: Diffuser, settings: Train, accelerator: Accelerator, *, policies: int, seed: int, asked: bool
+        self,
+        model: Diffuser,
+        settings: Train,
+        accelerator: Accelerator,
+        *,
+        policies: int,
+        seed: int,
+        asked: bool,
+        reshard: bool | None = None,
     ) -> None:
         self.model, self.settings, self.accelerator = model, settings, accelerator
         self.original = model.denoiser
         self.names = [f"judge_{at}" for at in range(policies)]
         self.frozen: Any = None
         self.current: str | None = None
+        self.sharded = reshard is not None
         if settings.method == "lora":
+            self._shard(self.original, reshard)
             self.trained = []
             for name in self.names:
                 set_seed(seed % 2**32)
@@ -40,17 +53,21 @@ class Network:
         else:
             assert policies == 1, "all weights are trained for one judge at a time"
             network = copy.deepcopy(self.original).float().requires_grad_(True)
-            self.trained = [dict(network.named_parameters())]
-            self.dtype = torch.float32
             if asked:
                 self.frozen = _lowered(copy.deepcopy(network).requires_grad_(False), PRECISIONS[settings.precision])
-                self.frozen.to(model.device)
+                self._shard(self.frozen, reshard and True)
+            self._shard(network, reshard)
+            self.trained = [dict(network.named_parameters())]
+            self.dtype = torch.float32
             model.denoiser = network
-        self.bare = model.denoiser.to(model.device)
+        for network in filter(None, (model.denoiser, self.frozen)):
+            if not self.sharded:
+                network.to(model.device)
+        self.bare = model.denoiser
         self.adapters = [module for module in self.bare.modules() if isinstance(module, BaseTunerLayer)]
         if settings.gradient_checkpointing:
             self.bare.enable_gradient_checkpointing()
-        if settings.channels_last:
+        if settings.channels_last and not self.sharded:  # gathered weights are contiguous; the images are turned all the same
             for network in filter(None, (self.bare, self.frozen)):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:
@@ -72,12 +89,29 @@ class Network:
         with torch.no_grad():
             return self._call(held, noisy, times, conditions)
 
-    def save(self, policy: int, folder: Any) -> None:
-        """LoRA as `pipeline.load_lora_weights` reads it, or the whole network under `unet/` or `transformer/`."""
+    def save(self, policy: int, folder: Path, *, writes: bool = True) -> None:
+        """LoRA as `pipeline.load_lora_weights` reads it, or the whole network under `unet/` or `transformer/`.
+
+        Of a network that is sharded the one process that `writes` gathers a copy in main memory, and the others give to it.
+        """
+        for block in sharding.sharded(self.bare):
+            block.reshard()
+        whole = self.bare
+        if self.settings.method == "full" and self.sharded:
+            state = {}
+            for name, value in self.bare.state_dict().items():
+                gathered = sharding.whole(value)
+                if writes:
+                    state[name] = gathered.cpu()
+            if writes:
+                whole = copy.deepcopy(self.original).to("cpu", torch.float32)
+                whole.load_state_dict(state)
+        if not writes:
+            return
         if self.settings.method == "lora":
             self.model.save_lora(self.names[policy], folder)
         else:
-            self.bare.save_pretrained(folder / self.model.family.DENOISER)
+            whole.save_pretrained(folder / self.model.family.DENOISER)
 
     def show(self, policy: int | None) -> None:
         """Makes this policy, or the frozen base (None), what the pipeline draws with."""
@@ -94,9 +128,14 @@ class Network:
         if self.settings.method == "lora":
             self.model.drop_lora()
         self.model.denoiser = self.original
-        if self.settings.channels_last:
+        if self.settings.channels_last and not self.sharded:
             self.original.to(memory_format=torch.contiguous_format)
-        self.original.to("cpu")
+        if not sharding.sharded(self.original):
+            self.original.to("cpu")
+
+    def _shard(self, network: nn.Module, reshard: bool | None) -> None:
+        if reshard is not None:
+            sharding.shard(network, self.model.device, reshard=reshard)
 
     def _activate(self, name: str | None) -> None:
         if name == self.current and self.current is not None:

@@ -22,9 +22,19 @@ def stop(run: Run, member: Member) -> str:
 
 
 def finish(
-    run: Run, member: Member, network: Network, model: Diffuser, progress: engine.Progress, *, elements: int
+    run: Run,
+    member: Member,
+    network: Network,
+    model: Diffuser,
+    progress: engine.Progress,
+    *,
+    elements: int,
+    writes: bool = True,
 ) -> list[str]:
-    """Saves a policy, its description last. Gives what to say of one that cannot be used. A latent has c * h * w `elements`."""
+    """Saves a policy, its description last. Gives what to say of one that cannot be used. A latent has c * h * w `elements`.
+
+    One process `writes`; where the network is sharded, all others must be here too.
+    """
     settings, job, last = run.recipe.train, member.job, member.last
     if last is None:
         return [f"{job.name}: all pairs visited in train.steps={settings.steps} are ties; raise train.steps"]
@@ -36,7 +46,9 @@ def finish(
         progress.note(f"{job.name} ended early, after step {last['step']}: {member.ended}")
     member.policy.settle()
     try:
-        network.save(member.policy.at, job.folder)
+        network.save(member.policy.at, job.folder, writes=writes)
+        if not writes:
+            return []
         sync(job.folder)
     except SafetensorError as error:
         raise DdpoError(

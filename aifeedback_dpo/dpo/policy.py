@@ -6,9 +6,11 @@ import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from transformers.optimization import Adafactor
 
 from aifeedback_dpo.dpo.jobs import Job
+from aifeedback_dpo.dpo.sharding import share, whole
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.settings.training import Train
 
@@ -36,7 +38,7 @@ class Policy:
     def step(self) -> Tensor:
         """Clips, moves the weights, and gives the norm that the gradient had."""
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        norm: Tensor = whole(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.rate.step()
@@ -47,7 +49,7 @@ class Policy:
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
-        return all(bool(parameter.isfinite().all()) for parameter in self.parameters)
+        return all(bool(whole(parameter).isfinite().all()) for parameter in self.parameters)
 
     def settle(self) -> None:
         """Puts the mean of the weights, where one is kept, in their place: at the end."""
@@ -55,13 +57,16 @@ class Policy:
             self.mean.copy_to(self.parameters)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs; the frozen base is not in it."""
+        """What a resumed run needs, in however many processes; the frozen base is not in it.
+
+        Where the weights are sharded all processes must ask for it.
+        """
         return {
-            "trained": {name: value.detach().cpu() for name, value in self.trained.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "trained": {name: whole(value.detach()).cpu() for name, value in self.trained.items()},
+            "optimizer": tree_map(whole, self.optimizer.state_dict()),
             "rate": self.rate.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "mean": self.mean.state_dict() if self.mean else None,
+            "mean": tree_map(whole, self.mean.state_dict()) if self.mean else None,
             "zero_point": self.zero_point.cpu(),
         }
 
@@ -69,11 +74,15 @@ class Policy:
         """The inverse."""
         with torch.no_grad():
             for name, value in self.trained.items():
-                value.copy_(state["trained"][name])
+                value.copy_(share(state["trained"][name], value))
+        for at, kept in state["optimizer"]["state"].items():
+            kept |= {name: share(value, self.parameters[at]) for name, value in kept.items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.rate.load_state_dict(state["rate"])
         self.scaler.load_state_dict(state["scaler"])
         if self.mean:
+            means = state["mean"]["shadow_params"]
+            state["mean"]["shadow_params"] = [share(*pair) for pair in zip(means, self.parameters, strict=True)]
             self.mean.load_state_dict(state["mean"])
             self.mean.to(device=self.device)
         self.zero_point = state["zero_point"].to(self.device)

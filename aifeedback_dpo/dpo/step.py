@@ -70,11 +70,15 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A micro-batch: its pairs that at least one judge decided, and each judge's view of them."""
+    """A micro-batch: its pairs that at least one judge decided, and each judge's view of them.
+
+    The reference is to be called where it has not said everything of those `asked`.
+    """
 
     visits: list[Visit]
     batch: Batch
     labels: list[Labels]
+    asked: list[Visit]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from aifeedback_dpo import engine, models
-from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, outcome, tracking, validation
+from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, outcome, sharding, tracking, validation
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job, Plan
@@ -98,6 +99,8 @@ def _accelerator(run: Run) -> Accelerator:
         raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
     if settings.precision == "float16" and accelerator.device.type == "cpu":
         raise UserError("train.precision=float16 needs a GPU; take bfloat16 or float32")  # accelerate would use float32
+    if _reshards(accelerator) is not None:
+        sharding.check(settings)
     share, left = divmod(settings.batch_size, accelerator.num_processes)
     if left or share % (settings.micro_batch_size or share):
         raise UserError(
@@ -105,6 +108,11 @@ def _accelerator(run: Run) -> Accelerator:
             f"batches of {settings.micro_batch_size or share}; make it a multiple of their product"
         )
     return accelerator
+
+
+def _reshards(accelerator: Accelerator) -> bool | None:
+    """How the weights are sharded, as `sharding.reshards` says it; one process has all of them."""
+    return sharding.reshards(os.environ) if accelerator.num_processes > 1 else None
 
 
 def _train_group(
@@ -124,7 +132,9 @@ def _train_group(
     with ExitStack() as stack:
         stack.enter_context(model.placed())
         asked = bool(planned.held_out.num_rows) or _asked(references, located, members, settings, seed, start)
-        network = Network(model, settings, accelerator, policies=len(members), seed=seed, asked=asked)
+        network = Network(
+            model, settings, accelerator, policies=len(members), seed=seed, asked=asked, reshard=_reshards(accelerator)
+        )
         stack.callback(network.close)
         running = []
         for at, job in enumerate(members):
@@ -144,7 +154,7 @@ def _train_group(
                 accelerator=accelerator,
                 run_seed=run.recipe.seed,
             )
-        gallery = validation.Gallery(run, model, accelerator)
+        gallery = validation.Gallery(run, model, accelerator, together=network.sharded)
         group = Group(
             run=run,
             settings=settings,
@@ -165,11 +175,13 @@ def _train_group(
         with progress.task(f"Training on {name}", settings.steps, start) as bar:
             group.train(start, bar)
         failures: list[str] = []
-        for member in running if accelerator.is_main_process else ():
-            if member.failed:
+        writes = accelerator.is_main_process
+        for member in running if writes or network.sharded else ():
+            if not member.failed:
+                elements = math.prod(prepared.shape)
+                failures += outcome.finish(run, member, network, model, progress, elements=elements, writes=writes)
+            elif writes:
                 failures.append(outcome.stop(run, member))
-            else:
-                failures += outcome.finish(run, member, network, model, progress, elements=math.prod(prepared.shape))
     return failures
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
@@ -36,12 +37,15 @@ PAPER, INK = (250, 250, 248), (30, 30, 30)
 
 
 class Gallery:
-    """Draws the first held-out prompts of a run, in one process; the others go on to where they need its gradients."""
+    """Draws the first held-out prompts of a run, in one process; the others go on to where they need its gradients.
 
-    def __init__(self, run: Run, model: Diffuser, accelerator: Accelerator) -> None:
-        self.run, self.model, self.accelerator = run, model, accelerator
+    Where the network is sharded all processes draw, and one keeps what it drew.
+    """
+
+    def __init__(self, run: Run, model: Diffuser, accelerator: Accelerator, *, together: bool) -> None:
+        self.run, self.model, self.accelerator, self.together = run, model, accelerator, together
         self.prompts: list[str] = []
-        if wanted := run.recipe.train.validation.prompts if accelerator.is_main_process else 0:
+        if wanted := run.recipe.train.validation.prompts if accelerator.is_main_process or together else 0:
             rows = run.rows("prompts", ["prompt", "split"])
             self.prompts = [row["prompt"] for row in rows if row["split"] == "eval"][:wanted]
         self.begun = False
@@ -53,13 +57,12 @@ class Gallery:
         """
         if not self.prompts:
             return
-        if not self.begun:
+        if not self.begun and self.accelerator.is_main_process:
             self.begun = True
             for path in (path for member in group.members for path in _rows(member)):
                 if _step(path) > done:
                     path.unlink()
-        new = [member for member in group.members if not _row(member, 0).exists()]
-        due = [member for member in group.members if self._is_due(member, done) and not _row(member, done).exists()]
+        new, due = self._missing(group, done)
         if not new and not due:
             return
         try:
@@ -73,6 +76,18 @@ class Gallery:
                         self._keep([member], done, self._draw())
         finally:
             group.network.show(0)
+
+    def _missing(self, group: "Group", done: int) -> tuple[list["Member"], list["Member"]]:
+        """The policies that have no row of the base yet, and those that have none of themselves where one is due."""
+        new = [at for at, member in enumerate(group.members) if not _row(member, 0).exists()]
+        due = [
+            at
+            for at, member in enumerate(group.members)
+            if self._is_due(member, done) and not _row(member, done).exists()
+        ]
+        if self.together:  # what the first process sees counts, for it is the one that adds files
+            new, due = broadcast_object_list([new, due])
+        return [group.members[at] for at in new], [group.members[at] for at in due]
 
     def _is_due(self, member: "Member", done: int) -> bool:
         settings = self.run.recipe.train
@@ -100,6 +115,8 @@ class Gallery:
 
     def _keep(self, members: Sequence["Member"], done: int, pictures: list[Image.Image]) -> None:
         """Commits a row of pictures to each of these policies, and their strips anew."""
+        if not self.accelerator.is_main_process:
+            return
         size, row = pictures[0].size, encode_image(_side_by_side(pictures))
         for member in members:
             self.run.write(_row(member, done), lambda file: file.write(row))

@@ -169,7 +169,7 @@ class Diffuser:
             name: value.expand(len(rows), *value.shape[1:])
             for name, value in self.encode_negative(negative_prompt).items()
         }
-        with torch.inference_mode():
+        with torch.no_grad():  # inference mode would leave a network that is sharded unable to train on
             pictures: list[Image.Image] = self.pipeline(
                 **self.family.arguments(encoded, negative, guidance=guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
