@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from a second thread, and tests run beside each other
 
 # Tensor shapes in the type hints of the numerics are checked at run time.
 install_import_hook(

@@ -42,12 +42,16 @@ def write(
     side: int = 32,
     said: Mapping[str, Sequence[float | None]] = SAID,
     leave_out: Sequence[int] = (),
+    eval_prompts: int = 0,
 ) -> Path:
     """The tables and the recipe; pictures of `side` pixels; without the pairs of the prompts `leave_out`."""
     run = Run(root, config.load("shapes", [f"prompts.train={PROMPTS}", *QUICK, *settings]))
+    for split, number in (("train", PROMPTS), ("eval", eval_prompts)):
+        texts = [text for text, scene in grammar.scenes().items() if scene.split == split][:number]
+        rows = [{"prompt_id": records.prompt_id(t), "prompt": t, "split": split, "source": "shapes"} for t in texts]
+        if rows:
+            run.commit("prompts", rows, split)
     prompts = [text for text, scene in grammar.scenes().items() if scene.split == "train"][:PROMPTS]
-    rows = [{"prompt_id": records.prompt_id(t), "prompt": t, "split": "train", "source": "shapes"} for t in prompts]
-    run.commit("prompts", rows, "train")
     images = [_image(text, number, side) for text in prompts for number in range(3)]
     run.commit("images", images, "000000", "base")
     pairs = [_pair(images[3 * at + first], images[3 * at + first + 1]) for at in range(PROMPTS) for first in range(2)]

@@ -85,7 +85,9 @@ def asked(
         if other := [name for name in NOT_TAKEN if place.get(name, "").lower() == "true"]:
             raise UserError(f"{other[0]}=true, but weights are sharded by FSDP2 only; see --launcher fsdp2")
         if place.get("ACCELERATE_USE_FSDP", "").lower() == "true" and place.get("FSDP_VERSION") != "2":
-            raise UserError(f"FSDP_VERSION={place.get('FSDP_VERSION', '1')}, but weights are sharded by FSDP2; set it to 2")
+            raise UserError(
+                f"FSDP_VERSION={place.get('FSDP_VERSION', '1')}, but weights are sharded by FSDP2; set it to 2"
+            )
     extra = " ".join(passed_on) or (f"--launcher {launcher}" if launcher else "")
     if extra and (number or 1) == 1:
         raise UserError(f"'{extra}' is for the launcher, which starts more than one process; add --num-processes N")

@@ -67,7 +67,9 @@ class Network:
         self.adapters = [module for module in self.bare.modules() if isinstance(module, BaseTunerLayer)]
         if settings.gradient_checkpointing:
             self.bare.enable_gradient_checkpointing()
-        if settings.channels_last and not self.sharded:  # gathered weights are contiguous; the images are turned all the same
+        if (
+            settings.channels_last and not self.sharded
+        ):  # gathered weights are contiguous; images are turned all the same
             for network in filter(None, (self.bare, self.frozen)):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:

@@ -1,6 +1,8 @@
 """Bad input: one clear line, the right exit code, and nothing lost."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -92,36 +94,35 @@ def test_comparing_takes_two_different_judges_that_were_trained(copied):
     refused(ddpo("compare", "human", "vs", "clip", run=copied), 2, "'clip'", "ddpo label")
 
 
-FULL = """
-import errno, os
-calls = []
-real = os.fsync
-def fsync(descriptor):
-    calls.append(descriptor)
-    if len(calls) >= {at}:
-        raise OSError(errno.ENOSPC, "No space left on device")
-    return real(descriptor)
-os.fsync = fsync
-"""
+@pytest.mark.parametrize(
+    ("stage", "at", "makes"),
+    [
+        ("generate", 7, ("prompts", "images", "pairs")),
+        ("label", 4, ("scores", "preferences", "policies")),
+        ("train", 4, ("policies",)),
+        ("compare", 8, ("report", "images", "scores")),
+    ],
+)
+def test_a_full_disk_is_one_line_and_loses_nothing(finished, copied, monkeypatch, stage, at, makes):
+    for made in makes:
+        shutil.rmtree(copied / made)
+    before = {path: path.read_bytes() for path in copied.rglob("part-*.parquet")}
+    real, calls = os.fsync, []
 
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) >= at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
 
-@pytest.mark.parametrize(("stage", "at"), [("generate", 7), ("label", 4), ("train", 4), ("compare", 8)])
-def test_a_full_disk_is_one_line_and_loses_nothing(finished, tmp_path, stage, at):
-    run = tmp_path / "runs" / "shapes"
-    before: dict = {}
-    for command in (("generate", *TINY), ("label",), ("train",), ("compare",)):
-        if command[0] == stage:
-            before = {path: path.read_bytes() for path in run.rglob("part-*.parquet")}
-            refused(
-                ddpo_process(*command, cwd=tmp_path, before=FULL.format(at=at)), 1, "the disk is full", "run the same"
-            )
-            assert {path: path.read_bytes() for path in before} == before
-            assert not list(run.rglob("*.tmp"))
-        assert ddpo(*command, run=run).exit_code == 0
-        if command[0] == stage:
-            break
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        refused(ddpo(stage, run=copied), 1, "the disk is full", "run the same")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(copied.rglob("*.tmp"))
+    assert ddpo(stage, run=copied).exit_code == 0
     straight = {path.relative_to(finished): path.read_bytes() for path in finished.rglob("part-*.parquet")}
-    assert all(straight[path.relative_to(run)] == path.read_bytes() for path in run.rglob("part-*.parquet"))
+    assert all(straight[path.relative_to(copied)] == path.read_bytes() for path in copied.rglob("part-*.parquet"))
 
 
 def test_a_model_folder_that_lacks_what_is_needed_is_exit_code_4_and_one_that_lacks_more_loads(tmp_path):

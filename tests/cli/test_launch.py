@@ -17,7 +17,9 @@ from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
 
-SHIPPED = Path(launch.__file__).parent.parent / "launchers" / "ddp.yaml"
+LAUNCHERS = Path(launch.__file__).parent.parent / "launchers"
+SHIPPED = LAUNCHERS / "ddp.yaml"
+RESHARD, SHARDED = "fsdp_reshard_after_forward", {"fsdp_version": 2}
 SECOND = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
 
 
@@ -74,7 +76,8 @@ def test_one_process_needs_no_launcher():
         (2, None, [], SECOND, ("--num-processes 2", "RANK=1", "leave it out")),
         (None, None, [], {"WORLD_SIZE": "2", "RANK": "1"}, ("no LOCAL_RANK", "as torchrun does")),
         (None, None, [], {"LOCAL_RANK": "1"}, ("no WORLD_SIZE and no RANK",)),
-        (None, None, [], {**SECOND, "ACCELERATE_USE_FSDP": "true"}, ("ACCELERATE_USE_FSDP", "data parallel only")),
+        (None, None, [], {**SECOND, "ACCELERATE_USE_FSDP": "true"}, ("FSDP_VERSION=1", "set it to 2")),
+        (None, None, [], {**SECOND, "ACCELERATE_USE_DEEPSPEED": "true"}, ("DEEPSPEED=true", "FSDP2 only")),
         (None, None, ["--debug"], {}, ("'--debug'", "add --num-processes")),
         (1, None, ["--debug"], {}, ("'--debug'", "more than one")),
         (None, "ddp", [], {}, ("--launcher ddp", "add --num-processes")),
@@ -90,7 +93,13 @@ def test_options_that_contradict_each_other_are_refused(number, launcher, passed
 
 
 @pytest.mark.parametrize(
-    ("says", "word"), [("distributed_type: FSDP", "FSDP"), ("- a list", "list"), ("a: [", "not YAML")]
+    ("says", "word"),
+    [
+        ("distributed_type: DEEPSPEED", "DEEPSPEED; take .*FSDP"),
+        ("distributed_type: FSDP", "fsdp_version 1"),
+        ("- a list", "list"),
+        ("a: [", "not YAML"),
+    ],
 )
 def test_a_configuration_that_training_cannot_follow_is_refused(tmp_path, says, word):
     file = tmp_path / "mine.yaml"
@@ -101,13 +110,21 @@ def test_a_configuration_that_training_cannot_follow_is_refused(tmp_path, says, 
     assert launch.asked(2, str(file), [], place={}).configuration == file
 
 
-def test_the_shipped_configuration_is_one_that_accelerate_reads():
+@pytest.mark.parametrize(
+    ("name", "flag", "says"),
+    [
+        ("ddp", "--multi_gpu", {"distributed_type": "MULTI_GPU"}),
+        ("fsdp2", "--use_fsdp", {"distributed_type": "FSDP", "fsdp_config": SHARDED | {RESHARD: True}}),
+        ("zero2", "--use_fsdp", {"distributed_type": "FSDP", "fsdp_config": SHARDED | {RESHARD: False}}),
+    ],
+)
+def test_the_shipped_configurations_are_ones_that_accelerate_reads(name, flag, says):
     from accelerate.commands.config import load_config_from_file
 
-    read = load_config_from_file(str(SHIPPED))
-    assert {name: getattr(read, name) for name in yaml.safe_load(SHIPPED.read_text())} == {
+    file = LAUNCHERS / f"{name}.yaml"
+    read = load_config_from_file(str(file))
+    assert {setting: getattr(read, setting) for setting in yaml.safe_load(file.read_text())} == says | {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "MULTI_GPU",
         "num_machines": 1,
         "machine_rank": 0,
         "main_process_port": 0,
@@ -116,6 +133,7 @@ def test_the_shipped_configuration_is_one_that_accelerate_reads():
         "gpu_ids": "all",
         "mixed_precision": "no",
     }
+    assert launch.arguments(launch.asked(2, name, [], place={}), ["train"])[0] == flag
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
-"""Training in two processes is training in one: the same trajectory, and stopped and run again the same as straight."""
+"""Training in two processes is training in one, sharded or not: the same trajectory, and stopped and run again the same."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import labelled
 
@@ -15,65 +20,142 @@ pytestmark = pytest.mark.slow
 # a look at held-out pairs at each step; a small rate, for Adam makes a whole step of a gradient that is rounding alone
 LORA = ("train.held_out.pairs=2", "train.held_out.every=1", "train.learning_rate=1e-4")
 FULL = ("train.method=full", "train.learning_rate=3e-5", "--judge", "human")
+ALL = (*FULL, "train.ema=0.5", "train.held_out.pairs=2", "train.held_out.every=1", "train.validation.prompts=1")
 
-# Ends the first process, and the launcher that would end the second, at the second commit of the second checkpoint.
+ZERO2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"}
+
+# Ends the first process at a commit of a checkpoint, and before it the launcher, if one is to be ended too.
 KILL = """
 import os, pathlib, signal
 real, seen = pathlib.Path.replace, []
 def replace(self, target):
     seen.append(target)
-    if os.environ.get("RANK") == "0" and sum(str(path).endswith(".pt") for path in seen) == 5:
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("RANK") == "0" and sum(str(path).endswith(".pt") for path in seen) == {commits}:
+        for process in {processes}:
+            os.kill(process, signal.SIGKILL)
     return real(self, target)
 pathlib.Path.replace = replace
 """
 
 
-def in_two(run: Path, *arguments: str, before: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`ddpo train` in two processes; a folder `before` has a sitecustomize.py that every process runs first."""
+def launched(run: Path, *arguments: str, before: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`ddpo train --num-processes 2`; a folder `before` has a sitecustomize.py that every process runs first."""
     told = ("train", "--run", str(run), "--num-processes", "2", "train.micro_batch_size=1", "--json", *arguments)
     given = {**os.environ, "PYTHONPATH": str(before)} if before else None
     command = [sys.executable, "-m", "aifeedback_dpo", *told]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=given)
 
 
+def joined(
+    run: Path, *arguments: str, place: Mapping[str, str] | None = None, before: str = ""
+) -> tuple[list[int], str]:
+    """`ddpo train` as a launcher starts it, twice: the exit codes, and what the first process said.
+
+    Both are forked from a server that has imported everything, once for all tests; `before` is Python that they run first.
+    """
+    context = multiprocessing.get_context("forkserver")
+    imports = ("tests.conftest", "aifeedback_dpo.cli.app", "aifeedback_dpo.dpo.train", "torch.distributed.fsdp")
+    context.set_forkserver_preload([*imports])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    told = ["train", "--run", str(run), "train.micro_batch_size=1", *arguments]
+    processes = []
+    for rank in ("0", "1"):
+        given = {**shared, "RANK": rank, "LOCAL_RANK": rank, **(place or {})}
+        processes.append(context.Process(target=_join, args=(told, given, before, run.parent / f"said-{rank}")))
+        processes[-1].start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes], (run.parent / "said-0").read_text()
+
+
+def _join(told: list[str], place: Mapping[str, str], before: str, says: Path) -> None:
+    with says.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(place)
+    import torch
+
+    from aifeedback_dpo.cli.app import app
+
+    torch.set_num_threads(1)
+    exec(before, {})
+    app(told)
+
+
+def assert_was_killed(run: Path) -> None:
+    """After the second step's checkpoints were begun."""
+    assert not list(run.rglob("policy.json"))
+    assert {path.name for path in run.rglob("step-*.pt")} == {"step-000001.pt", "step-000002.pt"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LoRAs of three judges, trained at once in one process."""
+    run = labelled.write(tmp_path_factory.mktemp("alone"))
+    labelled.train(run, *LORA)
+    return run
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LoRAs of three judges, trained at once in two processes."""
+    """The same in two processes."""
     run = labelled.write(tmp_path_factory.mktemp("straight"))
-    done = in_two(run, *LORA)
+    done = launched(run, *LORA)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["policies"]) == 3  # one document, of the first process
     assert done.stderr.count("Loading shapes") == 1
     return run
 
 
-def test_two_processes_train_three_judges_at_once_as_one_process_does(straight, tmp_path):
-    alone = labelled.write(tmp_path)
-    labelled.train(alone, *LORA)
+def test_two_processes_train_three_judges_at_once_as_one_process_does(alone, straight):
     labelled.assert_alike(alone, straight, close=labelled.REORDERED)
 
 
-def test_two_processes_train_all_weights_as_one_process_does(tmp_path):
-    alone, two = (labelled.write(tmp_path / name) for name in ("alone", "two"))
-    labelled.train(alone, *FULL)
-    done = in_two(two, *FULL)
+def test_two_processes_train_three_judges_at_once_on_a_base_that_is_sharded(alone, tmp_path):
+    """Also where a judge has decided none of the pairs that one of them holds."""
+    run = labelled.write(tmp_path)
+    done = launched(run, "--launcher", "fsdp2", *LORA)
     assert done.returncode == 0, done.stderr
-    labelled.assert_alike(alone, two, ("human",), close=labelled.REORDERED)
+    labelled.assert_alike(alone, run, close=labelled.REORDERED)
 
 
 def test_two_processes_killed_and_run_again_equal_straight_ones_bit_for_bit(straight, tmp_path):
     run = labelled.write(tmp_path / "run")
-    (tmp_path / "sitecustomize.py").write_text(KILL)
-    killed = in_two(run, *LORA, before=tmp_path)
-    assert killed.returncode == -9
-    assert not list(run.rglob("policy.json"))
-    assert {path.name for path in run.rglob("step-*.pt")} == {"step-000001.pt", "step-000002.pt"}
-    again = in_two(run, *LORA)
-    assert again.returncode == 0, again.stderr
-    assert "going on after step 1" in again.stderr
+    both = "(os.getppid(), os.getpid())"
+    # the fifth of three judges that save in turn is the second judge's of the second step
+    (tmp_path / "sitecustomize.py").write_text(KILL.format(commits=5, processes=both))
+    assert launched(run, *LORA, before=tmp_path).returncode == -9
+    assert_was_killed(run)
+    codes, said = joined(run, *LORA)
+    assert codes == [0, 0], said
+    assert "going on after step 1" in said
     for kept in ("metrics.jsonl", "pytorch_lora_weights.safetensors"):
         files = sorted(path.relative_to(straight) for path in straight.rglob(kept))
         assert len(files) == len(labelled.JUDGES)
         assert all((run / file).read_bytes() == (straight / file).read_bytes() for file in files)
+
+
+def test_two_processes_train_all_weights_as_one_process_does(tmp_path):
+    alone, two = (labelled.write(tmp_path / name / "run") for name in ("alone", "two"))
+    labelled.train(alone, *FULL)
+    codes, said = joined(two, *FULL)
+    assert codes == [0, 0], said
+    labelled.assert_alike(alone, two, ("human",), close=labelled.REORDERED)
+
+
+def test_all_weights_that_are_sharded_and_killed_and_go_on_end_as_in_one_process(tmp_path):
+    """With a running mean, held-out pairs, pictures that all draw together, and shares of a batch that are all ties."""
+    alone, two = (labelled.write(tmp_path / name / "run", eval_prompts=1) for name in ("alone", "two"))
+    labelled.train(alone, *ALL)
+    codes, said = joined(two, *ALL, place=ZERO2, before=KILL.format(commits=3, processes="(os.getpid(),)"))
+    assert codes[0] == -9 and codes[1] != 0, said
+    assert_was_killed(two)
+    codes, said = joined(two, *ALL, place=ZERO2)
+    assert codes == [0, 0], said
+    assert "going on after step 2" in said
+    labelled.assert_alike(alone, two, ("human",), close=labelled.REORDERED)
+    ours, theirs = (np.asarray(Image.open(labelled.folder(run) / "validation.png"), int) for run in (alone, two))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).mean() < 1

@@ -1,26 +1,27 @@
 """A stage that is stopped at any moment and run again ends with the very files of a straight run."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, ddpo_process
+from tests.conftest import TINY, ddpo, ddpo_process
 
 pytestmark = pytest.mark.slow
 
-STOP = """
+# the fifth commit of generate is the third of six parts of images, the second of label the second of three of scores
+STAGES = ((("generate", *TINY), 5, "images", 6), (("label",), 2, "scores/pickscore", 3))
+
+KILL = """
 import os, pathlib, signal
 real, seen = pathlib.Path.replace, []
 def replace(self, target):
     seen.append(target)
     if sum(str(path).endswith(".parquet") for path in seen) == {commits}:
-        {stop}
+        os.kill(os.getpid(), signal.SIGKILL)
     return real(self, target)
 pathlib.Path.replace = replace
 """
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-# a shell that starts the tests in the background has told them to ignore Ctrl-C
-INTERRUPT = "signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)"
 
 
 def parts(run: Path) -> dict[str, bytes]:
@@ -29,24 +30,43 @@ def parts(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("straight")
-    for command in (("generate", *TINY), ("label",)):
-        done = ddpo_process(*command, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return parts(folder / "runs" / "shapes")
+    run = tmp_path_factory.mktemp("straight") / "runs" / "shapes"
+    for command, *_ in STAGES:
+        done = ddpo(*command, run=run)
+        assert done.exit_code == 0, done.stderr
+    return parts(run)
 
 
-@pytest.mark.parametrize(("stop", "code"), [(KILL, -9), (INTERRUPT, 130)])
+def killed(command: tuple[str, ...], run: Path, commits: int) -> int:
+    done = ddpo_process(*command, "--run", str(run), cwd=run.parent, before=KILL.format(commits=commits))
+    return done.returncode
+
+
+def interrupted(command: tuple[str, ...], run: Path, commits: int) -> int:
+    real, seen = Path.replace, []
+
+    def replace(path: Path, target: Path) -> Path:
+        seen.append(target)
+        if sum(str(path).endswith(".parquet") for path in seen) == commits:
+            signal.raise_signal(signal.SIGINT)
+        return real(path, target)
+
+    # a shell that starts the tests in the background has told them to ignore Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Path, "replace", replace)
+            return ddpo(*command, run=run).exit_code
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(killed, -9), (interrupted, 130)])
 def test_stopped_and_run_again_equals_straight(tmp_path, straight, stop, code):
-    run = tmp_path / "runs" / "shapes"
-    # the fifth commit of generate is the third of six parts of images, the second of label the second of three of scores
-    for command, commits, table, whole in (
-        (("generate", *TINY), 5, "images", 6),
-        (("label",), 2, "scores/pickscore", 3),
-    ):
-        stopped = ddpo_process(*command, cwd=tmp_path, before=STOP.format(commits=commits, stop=stop))
-        assert stopped.returncode == code, stopped.stderr
+    run = tmp_path / "run"
+    for command, commits, table, whole in STAGES:
+        assert stop(command, run, commits) == code
         assert 0 < len([part for part in parts(run) if part.startswith(table)]) < whole
-        again = ddpo_process(*command, cwd=tmp_path)
-        assert again.returncode == 0, again.stderr
+        again = ddpo(*command, run=run)
+        assert again.exit_code == 0, again.stderr
     assert parts(run) == straight
