@@ -1,10 +1,13 @@
 """Shared fixtures. No test reaches a network: the hub is switched off before anything can import it."""
 
+import gc
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,57 @@ def ddpo_process(*arguments: str, cwd: Path, before: str = "") -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; the collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
+class Forked:
+    """The command line in a process forked from one that has imported everything: for what ends a process, or joins others.
+
+    `before` is Python that runs first, with `environment` in place.
+    """
+
+    def __init__(
+        self, *arguments: str, run: Path, environment: Mapping[str, str] | None = None, before: str = ""
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        imports = ("tests.conftest", "aifeedback_dpo.cli.app", "aifeedback_dpo.dpo.train", "torch.distributed.fsdp")
+        context.set_forkserver_preload([*imports])
+        descriptor, says = tempfile.mkstemp()
+        os.close(descriptor)
+        self._says = Path(says)
+        told = [*arguments, "--run", str(run)]
+        self._process = context.Process(target=_forked, args=(told, dict(environment or {}), before, self._says))
+        self._process.start()
+
+    @property
+    def exit_code(self) -> int:
+        self._process.join()
+        return self._process.exitcode
+
+    @property
+    def said(self) -> str:
+        self._process.join()
+        return self._says.read_text()
+
+
+def _forked(told: list[str], environment: Mapping[str, str], before: str, says: Path) -> None:
+    with says.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    exec(before, {})
+    from aifeedback_dpo.cli.app import app
+
+    app(told)
 
 
 @pytest.fixture(autouse=True)

@@ -312,6 +312,7 @@ def test_prompts_that_were_cut_are_counted_once_a_scorer(run, monkeypatch):
     assert said("-s", "clip", run=run).count("clip: 2 of 3 prompts are longer than it reads and were cut") == 1
 
 
+@pytest.mark.slow
 def test_a_consensus_is_of_the_scorers_of_the_command_and_keeps_its_meaning(run):
     ask = ("-s", own("Warmth"), "-s", own("Coolness"), "-s", own("Picky"), "--judge", "consensus")
     assert "consensus: 0 prefer a, 3 prefer b, 3 ties, 6 missing" in said(*ask, run=run)
@@ -349,6 +350,7 @@ def test_a_consensus_that_cannot_be_is_refused(run, ask, words):
     assert words in refused(*ask, run=run)
 
 
+@pytest.mark.slow
 def test_a_recipe_whose_ai_is_the_consensus_makes_it_without_being_asked(run):
     settings = ("label.ai=consensus", "label.consensus.rule=unanimous")
     said("-s", own("Warmth"), "-s", own("Picky"), *settings, run=run)
@@ -444,6 +446,7 @@ class Opinionated:
         return Answer("x", "x", *([0.5 if a == b else float(a > b)] * 2))
 
 
+@pytest.mark.slow
 def test_a_judge_of_pairs_is_asked_once_and_its_answers_are_kept(run, monkeypatch):
     judge = Opinionated()
     monkeypatch.setattr(presence, "demand", lambda asked: None)

@@ -1,7 +1,6 @@
 """Training in two processes is training in one, sharded or not: the same trajectory, and stopped and run again the same."""
 
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests import labelled
+from tests.conftest import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -49,39 +49,14 @@ def launched(run: Path, *arguments: str, before: Path | None = None) -> subproce
 def joined(
     run: Path, *arguments: str, place: Mapping[str, str] | None = None, before: str = ""
 ) -> tuple[list[int], str]:
-    """`ddpo train` as a launcher starts it, twice: the exit codes, and what the first process said.
-
-    Both are forked from a server that has imported everything, once for all tests; `before` is Python that they run first.
-    """
-    context = multiprocessing.get_context("forkserver")
-    imports = ("tests.conftest", "aifeedback_dpo.cli.app", "aifeedback_dpo.dpo.train", "torch.distributed.fsdp")
-    context.set_forkserver_preload([*imports])
+    """`ddpo train` as a launcher starts it, twice: the exit codes, and what the first process said."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    told = ["train", "--run", str(run), "train.micro_batch_size=1", *arguments]
-    processes = []
-    for rank in ("0", "1"):
-        given = {**shared, "RANK": rank, "LOCAL_RANK": rank, **(place or {})}
-        processes.append(context.Process(target=_join, args=(told, given, before, run.parent / f"said-{rank}")))
-        processes[-1].start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes], (run.parent / "said-0").read_text()
-
-
-def _join(told: list[str], place: Mapping[str, str], before: str, says: Path) -> None:
-    with says.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.environ.update(place)
-    import torch
-
-    from aifeedback_dpo.cli.app import app
-
-    torch.set_num_threads(1)
-    exec(before, {})
-    app(told)
+    told = ("train", "train.micro_batch_size=1", *arguments)
+    ranks = ({**shared, "RANK": rank, "LOCAL_RANK": rank, **(place or {})} for rank in ("0", "1"))
+    both = [Forked(*told, run=run, environment=rank, before=before) for rank in ranks]
+    return [process.exit_code for process in both], both[0].said
 
 
 def assert_was_killed(run: Path) -> None:
@@ -102,10 +77,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in two processes."""
     run = labelled.write(tmp_path_factory.mktemp("straight"))
-    done = launched(run, *LORA)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["policies"]) == 3  # one document, of the first process
-    assert done.stderr.count("Loading shapes") == 1
+    codes, said = joined(run, *LORA)
+    assert codes == [0, 0], said
     return run
 
 
@@ -118,6 +91,8 @@ def test_two_processes_train_three_judges_at_once_on_a_base_that_is_sharded(alon
     run = labelled.write(tmp_path)
     done = launched(run, "--launcher", "fsdp2", *LORA)
     assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["policies"]) == 3  # one document, of the first process
+    assert done.stderr.count("Loading shapes") == 1
     labelled.assert_alike(alone, run, close=labelled.REORDERED)
 
 
@@ -138,7 +113,7 @@ def test_two_processes_killed_and_run_again_equal_straight_ones_bit_for_bit(stra
 
 
 def test_two_processes_train_all_weights_as_one_process_does(tmp_path):
-    alone, two = (labelled.write(tmp_path / name / "run") for name in ("alone", "two"))
+    alone, two = (labelled.write(tmp_path / name) for name in ("alone", "two"))
     labelled.train(alone, *FULL)
     codes, said = joined(two, *FULL)
     assert codes == [0, 0], said
@@ -147,7 +122,7 @@ def test_two_processes_train_all_weights_as_one_process_does(tmp_path):
 
 def test_all_weights_that_are_sharded_and_killed_and_go_on_end_as_in_one_process(tmp_path):
     """With a running mean, held-out pairs, pictures that all draw together, and shares of a batch that are all ties."""
-    alone, two = (labelled.write(tmp_path / name / "run", eval_prompts=1) for name in ("alone", "two"))
+    alone, two = (labelled.write(tmp_path / name, eval_prompts=1) for name in ("alone", "two"))
     labelled.train(alone, *ALL)
     codes, said = joined(two, *ALL, place=ZERO2, before=KILL.format(commits=3, processes="(os.getpid(),)"))
     assert codes[0] == -9 and codes[1] != 0, said

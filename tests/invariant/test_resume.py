@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, ddpo, ddpo_process
+from tests.conftest import TINY, Forked, ddpo
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def killed(command: tuple[str, ...], run: Path, commits: int) -> int:
-    done = ddpo_process(*command, "--run", str(run), cwd=run.parent, before=KILL.format(commits=commits))
-    return done.returncode
+    return Forked(*command, run=run, before=KILL.format(commits=commits)).exit_code
 
 
 def interrupted(command: tuple[str, ...], run: Path, commits: int) -> int:

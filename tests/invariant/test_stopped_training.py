@@ -12,7 +12,7 @@ import torch
 
 from aifeedback_dpo.dpo import checkpoint
 from tests import labelled
-from tests.conftest import ddpo, ddpo_process
+from tests.conftest import Forked, ddpo
 from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, saved, weights
 
 pytestmark = pytest.mark.slow
@@ -156,17 +156,16 @@ def test_a_judge_that_is_added_while_others_go_on_ends_as_if_there_from_the_star
 
 def test_a_kill_at_any_moment_loses_only_what_was_under_way(copy, trained):
     run = copy()
-    command = ("train", "--run", str(run))
     # three judges save in turn: the fifth file is the second judge's after step 2
-    killed = ddpo_process(*command, cwd=run, before=IN_A_FILE.format(saved=5))
-    assert killed.returncode == -9, killed.stderr
+    killed = Forked("train", run=run, before=IN_A_FILE.format(saved=5))
+    assert killed.exit_code == -9, killed.said
     assert saved(run) == {"human": [1, 2], "pickscore": [1], "random": [1]}
     assert len(list(run.glob("policies/*/seed-0/checkpoints/.*"))) == 1  # half a file, which nobody reads
     with (folder(run) / "metrics.jsonl").open("a") as log:
         log.write('{"step": 2, "pai')  # had it been in the middle of a line
     # from step 1 on again: the fifth move of the weights is the second judge's in the third step
-    killed = ddpo_process(*command, cwd=run, before=IN_A_STEP.format(steps=5))
-    assert killed.returncode == -9, killed.stderr
+    killed = Forked("train", run=run, before=IN_A_STEP.format(steps=5))
+    assert killed.exit_code == -9, killed.said
     assert saved(run) == {"human": [1, 2], "pickscore": [1, 2], "random": [1, 2]}
     labelled.train(run)
     assert_ended_as(trained, run)

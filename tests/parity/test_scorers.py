@@ -154,6 +154,7 @@ def test_scorers_on_the_same_weights_share_one_tower_that_runs_once_a_batch_and_
         hook.remove()
 
 
+@pytest.mark.slow
 def test_towers_are_let_go_when_nobody_holds_them(tmp_path):
     weights = Weights(id=str(write_clip(tmp_path / "clip", seed=9)))
     held = towers.load(weights, "clip")
@@ -174,6 +175,7 @@ def test_prompts_are_kept_up_to_a_bound_and_the_oldest_go_first(folder, monkeypa
     assert list(loaded._read) == ["two", "one"]
 
 
+@pytest.mark.slow
 def test_a_recipe_tells_weights_dtype_and_preprocessing_apart_and_nothing_else(folder, tmp_path):
     def recipe(at: Path, **how: str) -> str:
         return scorers.load("clip", ScorerWeights(id=str(at), **how)).recipe

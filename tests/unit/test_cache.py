@@ -346,6 +346,7 @@ def test_an_image_that_is_no_picture_is_named(run, model):
 # -- size ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_200_000_images_weigh_less_than_15_megabytes_in_memory_and_need_few_open_files(tmp_path, model):
     run = made(tmp_path / "run", "train.flip=true")
     prepare(run, model, paired(0))

@@ -157,6 +157,7 @@ def test_a_window_is_twenty_steps_and_shrinks_so_that_a_short_training_shows():
         assert len(curves.smoothed(np.arange(trained), np.zeros(trained))[0]) == shown
 
 
+@pytest.mark.slow
 def test_a_panel_shows_those_policies_that_have_its_number_and_none_is_empty():
     assert titles(curves.draw({"human": history(3)})) == [panel.title for panel in curves.PANELS if not panel.asked]
     both = curves.draw({"human": history(3), "human+sft": history(3, asked_at=(2,), reference=False)})
@@ -185,6 +186,7 @@ def test_policies_of_one_judge_share_a_colour_and_no_two_look_alike():
     assert len(set(looks.values())) == 36
 
 
+@pytest.mark.slow
 def test_a_name_in_a_drawing_stays_a_name():
     for name in ("<b>human</b> & co", "a$x^2$b", "human+beta500.1_x-y"):
         svg = curves.draw({name: history(3)})

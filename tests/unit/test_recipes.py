@@ -1,5 +1,6 @@
 """The recipes that ship: valid, honest about where they come from, and planned on a machine that has nothing of them."""
 
+import functools
 import json
 import re
 import shlex
@@ -9,11 +10,17 @@ import pytest
 from aifeedback_dpo import config
 from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.settings import Recipe
 from tests.conftest import ddpo
 
 SHIPPED = config.names()
 REAL = [name for name in SHIPPED if not name.startswith("shapes")]
 PAPERS = ["paper-sd15-ai-feedback", "paper-sdxl", "syn-pic"]
+
+
+@functools.cache
+def shipped(name: str) -> Recipe:
+    return config.load(name)
 
 
 def comments(name: str) -> str:
@@ -26,14 +33,14 @@ def commands(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_bears_the_name_of_its_file_and_says_what_it_is_about(name):
-    recipe = config.load(name)
+    recipe = shipped(name)
     assert recipe.name == name
-    assert recipe.about not in [config.load(other).about for other in SHIPPED if other != name]
+    assert recipe.about not in [shipped(other).about for other in SHIPPED if other != name]
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_recipe_opens_with_the_four_commands_and_they_name_what_it_has(name):
-    recipe = config.load(name)
+    recipe = shipped(name)
     generate, label, train, compare = commands(name)
     assert generate == ["ddpo", "generate", "--recipe", name]
     assert [command[1] for command in (label, train, compare)] == ["label", "train", "compare"]
@@ -63,7 +70,7 @@ def test_a_recipe_after_a_paper_says_what_differs(name):
 
 @pytest.mark.parametrize("name", REAL)
 def test_published_scorers_are_those_of_the_catalogue(name):
-    for scorer, weights in config.load(name).label.scorers.items():
+    for scorer, weights in shipped(name).label.scorers.items():
         published = CATALOGUE[scorer].weights
         assert (weights.id, weights.file) == (published.id, published.file)
         assert (weights.base and weights.base.id) == (published.base and published.base.id)
@@ -71,7 +78,7 @@ def test_published_scorers_are_those_of_the_catalogue(name):
 
 @pytest.mark.parametrize("name", [name for name in REAL if name not in PAPERS[:2]])
 def test_each_pair_is_met_once(name):
-    recipe = config.load(name)
+    recipe = shipped(name)
     every = recipe.generate.candidates * (recipe.generate.candidates - 1) // 2
     pairs = recipe.prompts.train * min(recipe.generate.pairs, every)
     assert 0.97 <= recipe.train.steps * recipe.train.batch_size / pairs <= 1
@@ -79,7 +86,7 @@ def test_each_pair_is_met_once(name):
 
 def test_the_papers_settings_are_the_launchers():
     """Batch 16 x 1 x 128; 1e-8 scaled by it; a quarter of 1,000 steps, and 200 of 2,000, to warm up."""
-    sd15, sdxl = (config.load(name).train for name in PAPERS[:2])
+    sd15, sdxl = (shipped(name).train for name in PAPERS[:2])
     for train in (sd15, sdxl):
         assert train.batch_size == 16 * 1 * 128
         assert train.learning_rate == pytest.approx(1e-8 * train.batch_size)
@@ -90,7 +97,7 @@ def test_the_papers_settings_are_the_launchers():
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_dry_run_plans_a_recipe_without_network_or_weights(tmp_path, cache, name):
-    recipe = config.load(name)
+    recipe = shipped(name)
     shown = ddpo("generate", "--recipe", name, "--dry-run", "--json", run=tmp_path / "run")
     assert shown.exit_code == 0, shown.output
     plan = json.loads(shown.stdout)

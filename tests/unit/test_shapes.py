@@ -40,6 +40,7 @@ def test_splits_are_disjoint_in_prompts_and_in_combinations():
     assert len(grammar.prompts("eval")) >= 500
 
 
+@pytest.mark.slow
 def test_the_oracle_agrees_with_the_renderer_on_99_of_100():
     prompts = list(grammar.scenes())
     rng = np.random.default_rng(0)
