@@ -14,7 +14,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,17 +127,27 @@ class Networks:
 
 
 def train(run: Run, judge: str, *, steps: int, second_network: bool = False, workers: int = 0, seed: int = 0) -> Trace:
-    """`steps` optimizer steps on what a judge preferred. A step's time has the wait for its batch in it.
+    """`steps` optimizer steps on what a judge preferred."""
+    start = time.perf_counter()
+    torch.manual_seed(seed)
+    networks = Networks(run, second_network=second_network)
+    trace = Trace(time.perf_counter() - start)
+    for seconds, loss in each_step(run, judge, networks, steps=steps, workers=workers):
+        trace.seconds.append(seconds)
+        trace.losses.append(loss)
+    return trace
+
+
+def each_step(
+    run: Run, judge: str, networks: Networks, *, steps: int, workers: int = 0
+) -> Iterator[tuple[float, float]]:
+    """Seconds and loss of one step after the other; the wait for its batch counts.
 
     Pictures are read by `workers` processes, or in this one, which is the scripts' default.
     """
-    start = time.perf_counter()
-    torch.manual_seed(seed)
     settings = run.recipe.train
-    networks = Networks(run, second_network=second_network)
     optimizer = torch.optim.AdamW(networks.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     loader = iter(batches(run, judge, steps=steps, workers=workers))
-    trace = Trace(time.perf_counter() - start)
     for _ in range(steps):
         start = time.perf_counter()
         pixels, captions = next(loader)
@@ -151,9 +161,8 @@ def train(run: Run, judge: str, *, steps: int, second_network: bool = False, wor
         torch.nn.utils.clip_grad_norm_(networks.trained, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        trace.losses.append(loss.item())  # as the scripts do; a GPU has nothing left to do when the clock stops
-        trace.seconds.append(time.perf_counter() - start)
-    return trace
+        value = loss.item()  # as the scripts do; a GPU has nothing left to do when the clock stops
+        yield time.perf_counter() - start, value
 
 
 def batches(run: Run, judge: str, *, steps: int, workers: int = 0) -> DataLoader[Any]:

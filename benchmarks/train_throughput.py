@@ -1,8 +1,8 @@
 """How fast and in how much memory policies are trained, against the published loop: `python benchmarks/train_throughput.py`.
 
-Both train the same LoRA on the same network, pairs and batch, taking turns in one process; the first step of each turn warms up
-and is not counted. A step of ours is timed from outside, from the end of one to the end of the next, so that reading from
-the caches and writing the log are in it. Peaks of memory are of a process each.
+Both train the same LoRA on the same network, pairs and batch, a step of one after a step of the other, in one process: what
+else the machine does meets both. The first step of each warms up and is not counted. A step of ours is timed from outside, so
+that reading from the caches and writing the log are in it. Peaks of memory are of a process each.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,49 +37,55 @@ BATCH = 8
 class Size:
     """How much is measured."""
 
-    turns: int
-    timed: int
+    timed: int  # steps
+    turns: int  # of training from nothing
     pairs: int
     epochs: tuple[int, ...]
     candidates: tuple[int, ...]
     grown: tuple[int, ...]
 
 
-FULL = Size(turns=3, timed=5, pairs=48, epochs=(1, 3, 5), candidates=(4, 2), grown=(1_000, 10_000, 100_000))
-QUICK = Size(turns=1, timed=2, pairs=24, epochs=(1, 2), candidates=(4,), grown=(1_000,))
+FULL = Size(timed=9, turns=5, pairs=24, epochs=(1, 3, 5), candidates=(4, 2), grown=(1_000, 10_000, 100_000))
+QUICK = Size(timed=2, turns=1, pairs=24, epochs=(1, 2), candidates=(4,), grown=(1_000,))
 
 
 class Clock(engine.Silent):
-    """When training was called, and when each of its steps was over."""
+    """Seconds from the call of training to its first step, and of each step; `between` steps the clock stands."""
 
-    def __init__(self) -> None:
-        self.called = time.perf_counter()
-        self.marks: list[float] = []
+    def __init__(self, between: Callable[[], None]) -> None:
+        self.between = between
+        self.since = time.perf_counter()
+        self.before = 0.0
+        self.steps: list[float] = []
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[engine.Bar]:
         if name.startswith("Training"):
-            self.marks.append(time.perf_counter())
+            self.before = self.past()
             yield self
         else:
             yield engine.Silent()
 
     def advance(self, count: int) -> None:
-        self.marks.append(time.perf_counter())
+        self.steps.append(self.past())
+        self.between()
+        self.past()
 
-    @property
-    def steps(self) -> list[float]:
-        """Seconds of each step."""
-        return [after - before for before, after in pairwise(self.marks)]
+    def past(self) -> float:
+        """Seconds since it was asked last."""
+        asked, self.since = self.since, time.perf_counter()
+        return self.since - asked
 
 
-def ours(run: Run, judges: Sequence[str], *, forget: Sequence[str] = ()) -> Clock:
+def ours(
+    run: Run, judges: Sequence[str], *, forget: Sequence[str] = (), between: Callable[[], None] = lambda: None
+) -> Clock:
     """`ddpo train`, with no policy there and without those parts of the cache that `forget` names by pattern."""
     shutil.rmtree(run.root / "policies", ignore_errors=True)
     for pattern in forget:
         for path in run.cache.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    clock = Clock()
+    clock = Clock(between)
     train(run, judges, clock)
     return clock
 
@@ -88,20 +94,24 @@ def steps(run: Run, size: Size) -> Iterator[str]:
     """Seconds a step with latents and prompts in the cache, one judge and four. Four judges are four runs of the loop."""
     run = worlds.asked(run, steps=size.timed + 1)
     ours(worlds.asked(run, steps=1), JUDGES[:1])  # fills the caches, and warms up
-    contests: dict[str, tuple[int, Callable[[], Clock]]] = {
-        "latents cached": (1, lambda: ours(run, JUDGES[:1], forget=["reference*"])),
-        "latents and reference errors cached": (1, lambda: ours(run, JUDGES[:1])),
-        "four judges at once, latents cached": (4, lambda: ours(run, JUDGES, forget=["reference*"])),
-        "four judges at once, latents and reference errors cached": (4, lambda: ours(run, JUDGES)),
-    }
-    fast: dict[str, list[float]] = {name: [] for name in contests}
-    slow = []
-    for _ in range(size.turns):
-        slow.append(statistics.median(published_loop.train(run, JUDGES[0], steps=size.timed + 1).seconds[1:]))
-        for name, (_, turn) in contests.items():
-            fast[name].append(statistics.median(turn().steps[1:]))
-    for name, (judges, _) in contests.items():
-        yield row(name, fast[name], [judges * seconds for seconds in slow])
+    for judges, cached in product((1, 4), (False, True)):
+        networks = published_loop.Networks(run, second_network=False)
+        loop = published_loop.each_step(run, JUDGES[0], networks, steps=judges * (size.timed + 1))
+        slow = Alternating(loop, judges)
+        clock = ours(run, JUDGES[:judges], forget=[] if cached else ["reference*"], between=slow)
+        name = "latents and reference errors cached" if cached else "latents cached"
+        yield row(("four judges at once, " if judges == 4 else "") + name, clock.steps[1:], slow.seconds[1:])
+
+
+class Alternating:
+    """As many steps of the loop as it is told, at each call, and their seconds."""
+
+    def __init__(self, loop: Iterator[tuple[float, float]], steps: int = 1) -> None:
+        self.loop, self.number = loop, steps
+        self.seconds: list[float] = []
+
+    def __call__(self) -> None:
+        self.seconds.append(sum(seconds for seconds, _ in islice(self.loop, self.number)))
 
 
 def from_nothing(folder: Path, model: Path, size: Size, *, candidates: int) -> Iterator[str]:
@@ -114,12 +124,15 @@ def from_nothing(folder: Path, model: Path, size: Size, *, candidates: int) -> I
     )
     fast: list[list[float]] = []
     slow: list[list[float]] = []
-    for _ in range(1 if size.turns == 1 else 2):
-        trace = published_loop.train(run, JUDGES[0], steps=last)
-        slow.append(list(accumulate(trace.seconds, initial=trace.loading)))
-        clock = ours(run, JUDGES[:1], forget=["*"])
-        saving = time.perf_counter() - clock.marks[-1]
-        fast.append([mark - clock.called + saving for mark in clock.marks])
+    for _ in range(size.turns):
+        start = time.perf_counter()
+        networks = published_loop.Networks(run, second_network=False)
+        loading = time.perf_counter() - start
+        loop = Alternating(published_loop.each_step(run, JUDGES[0], networks, steps=last))
+        clock = ours(run, JUDGES[:1], forget=["*"], between=loop)
+        saving = clock.past()
+        fast.append([seconds + saving for seconds in accumulate(clock.steps, initial=clock.before)])
+        slow.append(list(accumulate(loop.seconds, initial=loading)))
     for epochs in size.epochs:
         name = (
             f"cold, {epochs} epoch{'s' * (epochs > 1)} of {size.pairs} pairs, {pairs} pair{'s' * (pairs > 1)} a prompt"
@@ -128,7 +141,7 @@ def from_nothing(folder: Path, model: Path, size: Size, *, candidates: int) -> I
 
 
 def row(name: str, fast: Sequence[float], slow: Sequence[float]) -> str:
-    """Medians over turns, and of the ratio of each turn, with its range."""
+    """Medians of both, and of the ratios of those that were taken one after the other, with their range."""
     ratios = sorted(theirs / mine for mine, theirs in zip(fast, slow, strict=True))
     seconds = " | ".join(f"{statistics.median(times):.2f}" for times in (fast, slow))
     return f"| {name} | {seconds} | {statistics.median(ratios):.2f}x | {ratios[0]:.2f} to {ratios[-1]:.2f} |"
@@ -141,6 +154,10 @@ MEASURES: dict[str, Callable[[Run], object]] = {
     "ours": lambda run: ours(run, JUDGES[:1], forget=["*"]),
     "ours, cached": lambda run: ours(run, JUDGES[:1]),
     "ours, four judges": lambda run: ours(run, JUDGES, forget=["*"]),
+    "loop, second network, one pair": lambda run: published_loop.train(
+        worlds.asked(run, batch_size=1), JUDGES[0], steps=2, second_network=True
+    ),
+    "ours, one pair": lambda run: ours(worlds.asked(run, batch_size=1), JUDGES[:1], forget=["*"]),
     "grown": lambda run: ours(run, ["random"], forget=["*"]),
 }
 
@@ -171,6 +188,8 @@ def memory(folder: Path, run: Run, size: Size) -> Iterator[str]:
         "ours, caches filled first": "ours",
         "ours, caches full": "ours, cached",
         "ours, four judges at once, caches filled first": "ours, four judges",
+        "published loop, a second network, one pair a step": "loop, second network, one pair",
+        "ours, caches filled first, one pair a step": "ours, one pair",
     }
     for shown, name in rows.items():
         yield f"| {shown} | {peak(name, run.root):,} |"
@@ -196,7 +215,8 @@ def main() -> None:
 
     size = QUICK if asked.quick else FULL
     encoding, forward = worlds.flops(worlds.QUARTER["unet"], worlds.QUARTER["vae"], worlds.SIDE)
-    print(f"{machine()}; torch {torch.__version__}; {datetime.now(UTC):%Y-%m-%d}; medians of {size.turns} turns")
+    print(f"{machine()}; torch {torch.__version__}; {datetime.now(UTC):%Y-%m-%d}")
+    print(f"medians of {size.timed} steps, and of {size.turns} trainings from nothing")
     print(f"UNet {forward / 1e9:.2f} GFLOP a picture, encoding {encoding / 1e9:.2f}; batches of {BATCH} pairs\n")
     with TemporaryDirectory() as name:
         folder = Path(name)
