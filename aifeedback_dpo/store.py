@@ -18,6 +18,7 @@ import io
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,9 @@ class Run:
 
     def write(self, path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         """A file that is there whole or not at all. Raises DdpoError when the disk is full or read-only."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        partial = path.with_name(
+            f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        )  # machines may share a folder
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
@@ -246,10 +249,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def disk_error(error: OSError, path: Path) -> DdpoError:
     """One line for a write that the machine refused."""
-    what = "the disk is full" if is_full(error) else (error.strerror or str(error))
-    return DdpoError(
-        f"cannot write {path}: {what}. What was committed is safe; make room and run the same command again"
+    what, way = (
+        ("the disk is full", "make room") if is_full(error) else (error.strerror or str(error), "let it write there")
     )
+    return DdpoError(f"cannot write {path}: {what}. What was committed is safe; {way} and run the same command again")
 
 
 def is_full(error: OSError) -> bool:

@@ -46,7 +46,11 @@ SHARDED = "FSDP"
 PARALLEL = ("NO", "MULTI_GPU", "MULTI_CPU", SHARDED)
 OURS = ("num_processes", "config_file")
 LAUNCHED_BY = "DDPO_LAUNCHED_BY"
-A_MOMENT, A_WHILE = 1.0, 10.0  # seconds; a launcher ends its processes a tenth of a second after one has failed
+A_MOMENT, A_FEW, A_WHILE = (
+    1.0,
+    3.0,
+    10.0,
+)  # seconds; a launcher ends its processes a tenth of a second after one has failed
 
 
 class Launch(NamedTuple):
@@ -56,6 +60,11 @@ class Launch(NamedTuple):
     configuration: Path
     says: dict[str, Any]
     passed_on: Sequence[str]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the file has the weights spread over the processes."""
+        return bool(self.says.get("distributed_type") == SHARDED)
 
 
 def split(values: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -111,7 +120,7 @@ def command(run: "Run", judges: Sequence[str], *, from_step: int | None, json: b
 
 def arguments(launch: Launch, told: Sequence[str]) -> list[str]:
     """What `accelerate launch` is given; without the first it would start a single process where there is no GPU."""
-    kind = "--use_fsdp" if launch.says.get("distributed_type") == SHARDED else "--multi_gpu"
+    kind = "--use_fsdp" if launch.sharded else "--multi_gpu"
     ours = [kind, f"--num_processes={launch.number}", f"--config_file={launch.configuration}"]
     return [*ours, *launch.passed_on, "-m", "aifeedback_dpo", *told]
 
@@ -186,8 +195,9 @@ def speaks() -> bool:
 def in_turn(train: Callable[P, None]) -> Callable[P, None]:
     """Has an error that several processes meet told once, and one that a single process meets told all the same.
 
-    The first process of a machine tells what is wrong at once, and the launcher then ends the others, who wait: one that is
-    still there after a while is alone with its error. What is no DdpoError may be a connection to a process that was killed.
+    The first process of all tells what is wrong at once, and the launcher then ends the others, who wait: one that is still
+    there after a while is alone with its error. The first of another machine waits for less, as its launcher may know nothing
+    of it yet. What is no DdpoError may be a connection to a process that was killed.
     """
 
     @functools.wraps(train)
@@ -199,6 +209,8 @@ def in_turn(train: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if others and not first:
                 time.sleep(A_WHILE)
+            elif others and not speaks():
+                time.sleep(A_FEW)
             elif others and not isinstance(error, DdpoError):
                 time.sleep(A_MOMENT)
             raise

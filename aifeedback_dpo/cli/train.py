@@ -61,10 +61,10 @@ def train(
     asked = launch.asked(num_processes, launcher, passed_on, place=os.environ)
     opened = options.open_run(run, recipe, overrides)
     planned = jobs.plan(opened, judge or [])  # what is wrong is told before torch is loaded
-    together = opened.recipe.train.method == "lora"
-    groups = jobs.groups(planned.jobs, together=together, from_step=from_step)
+    groups = jobs.groups(planned, from_step=from_step)
     launched = None
     if asked and groups:
+        jobs.check(opened.recipe.train, processes=asked.number, sharded=asked.sharded)
         told = launch.command(opened, judge or [], from_step=from_step, json=json)
         launched = launch.arguments(asked, told)
     if dry_run:

@@ -3,17 +3,16 @@
 Draws and orders are counted and not drawn from a state, so this is all that a resumed run needs to end as a straight one.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
-from zipfile import BadZipFile, ZipFile
+from typing import IO, Any, cast
 
 import torch
 
 from aifeedback_dpo.dpo.jobs import Job
-from aifeedback_dpo.errors import DataError
+from aifeedback_dpo.errors import DataError, DdpoError
 from aifeedback_dpo.store import Run
 
 
@@ -26,10 +25,30 @@ class Checkpoint:
     state: dict[str, Any]
 
 
+class _Summed:
+    """A file and the SHA-256 of what was written to it; torch writes from the first byte to the last."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sum = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sum.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 def save(run: Run, job: Job, step: int, state: dict[str, Any]) -> None:
-    """Whole or not at all: a crash while it is written leaves the ones before."""
+    """Whole or not at all: a crash while it is written leaves the ones before. The file ends with the SHA-256 of the rest."""
     made = Checkpoint(job.made_from, step, state)
-    run.write(job.checkpoint(step), lambda file: torch.save(vars(made), file))
+
+    def fill(file: IO[bytes]) -> None:
+        summed = _Summed(file)
+        torch.save(vars(made), cast(IO[bytes], summed))
+        file.write(summed.sum.digest())
+
+    run.write(job.checkpoint(step), fill)
 
 
 def prune(job: Job, *, keep: int) -> None:
@@ -48,20 +67,25 @@ def load(job: Job, step: int) -> Checkpoint:
     """The one after this step. Raises DataError for a broken one, were it a single bit."""
     path = job.checkpoint(step)
     try:
-        with ZipFile(path) as records:
-            if damaged := records.testzip():  # torch writes sums of what it saves, and does not look at them
-                raise BadZipFile(f"{damaged} is not what was written")
+        if not _is_whole(path):
+            raise DataError(f"{path} is corrupted: it is not what was written; delete it and run `ddpo train` again")
         found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except (BadZipFile, OSError, RuntimeError, TypeError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+    except OSError as error:
+        raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
     if (found.made_from, found.step) != (job.made_from, step):
         raise DataError(f"{path} is of another training; delete it and run `ddpo train` again")
     return found
 
 
-def history(path: Path, step: int, *, cut: bool = True) -> list[dict[str, Any]]:
-    """The rows of a log up to this step; later ones, of steps that are done again, are cut off in the file as well."""
+def cut(run: Run, path: Path, step: int) -> None:
+    """Takes the rows off a log that are of steps from this one on, which are done again, and the line that a kill cut short."""
+    kept = "".join(json.dumps(row) + "\n" for row in history(path, step))
+    if path.exists() and path.read_text() != kept:
+        run.write_text(path, kept)
+
+
+def history(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a log up to this step."""
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
@@ -73,6 +97,17 @@ def history(path: Path, step: int, *, cut: bool = True) -> list[dict[str, Any]]:
         if row["step"] >= step:
             break
         rows.append(row)
-    if cut:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint ends with the sum of what comes before."""
+    with path.open("rb") as file:
+        left, summed = path.stat().st_size - hashlib.sha256().digest_size, hashlib.sha256()
+        while left > 0:
+            chunk = file.read(min(left, 1 << 20))
+            if not chunk:
+                return False
+            summed.update(chunk)
+            left -= len(chunk)
+        return file.read() == summed.digest()

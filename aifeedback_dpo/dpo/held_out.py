@@ -67,7 +67,7 @@ class HeldOut:
 
     def _batches(self) -> Iterator[tuple[Batch, list[Labels]]]:
         """This process's share of the grid, and each judge's view of it."""
-        size = self.settings.micro_batch_size or self.settings.batch_size
+        size = self.settings.micro_batch_size or self.settings.batch_size // self.accelerator.num_processes
         for at in range(0, len(self.rows), size):
             rows, own = self.rows[at : at + size], self.own[at : at + size]
             told = [np.where(own, job.held_p_a[rows], np.float32("nan")) for job in self.jobs]

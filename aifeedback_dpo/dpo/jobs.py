@@ -15,6 +15,7 @@ from aifeedback_dpo.dpo import batches
 from aifeedback_dpo.dpo.batches import Floats
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, content_id, rows_id
+from aifeedback_dpo.settings.training import Train
 from aifeedback_dpo.store import Run, read_inputs, read_policy
 
 PACING: dict[str, Any] = {
@@ -77,11 +78,15 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The policies to train, finished ones included, and the pairs they all share; `held_out` are never trained on."""
+    """The policies to train, finished ones included, and the pairs they all share; `held_out` are never trained on.
+
+    LoRAs of one seed are trained `together`; where all weights are trained, each policy is alone.
+    """
 
     pairs: pa.Table
     held_out: pa.Table
     jobs: list[Job]
+    together: bool
 
     @property
     def heard(self) -> npt.NDArray[np.bool_]:
@@ -92,6 +97,12 @@ class Plan:
     def held_out_heard(self) -> npt.NDArray[np.bool_]:
         """The same for the pairs that are held out."""
         return _heard([job.held_p_a for job in self.jobs])
+
+    def decided(self, members: Sequence[Job]) -> npt.NDArray[np.bool_]:
+        """Of which pairs some judge took a side whose LoRA is trained with these, or was before a stop."""
+        together = [job for job in self.jobs if job.seed == members[0].seed] if self.together else members
+        taken: npt.NDArray[np.bool_] = np.any([batches.decided(job.p_a) for job in together], axis=0)
+        return taken
 
     def judged(self) -> pa.Table:
         """All the pairs that training reads."""
@@ -143,7 +154,25 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
                 _refuse_other(job.folder, read_inputs(job.folder), job.inputs)
             jobs.append(job)
     _alike(run, jobs, shared)
-    return Plan(pairs, held_out, jobs)
+    return Plan(pairs, held_out, jobs, together=settings.method == "lora")
+
+
+def check(settings: Train, *, processes: int, sharded: bool) -> None:
+    """Raises UserError for settings that do not go with so many processes, or with weights that are sharded among them."""
+    share, left = divmod(settings.batch_size, processes)
+    if left or share % (settings.micro_batch_size or share):
+        raise UserError(
+            f"train.batch_size={settings.batch_size} does not divide among {processes} processes in micro-batches of "
+            f"{settings.micro_batch_size or max(share, 1)}; make it a multiple of their product"
+        )
+    full = settings.method == "full"
+    wrong = [
+        *(["train.compile=true"] if settings.compile else []),
+        *([f"train.optimizer={settings.optimizer}"] if full and settings.optimizer != "adamw" else []),
+        *(["train.precision=float16"] if full and settings.precision == "float16" else []),
+    ]
+    if sharded and wrong:
+        raise UserError(f"{wrong[0]} does not go with sharding; change it, or launch with --launcher ddp")
 
 
 def only(table: pa.Table, wanted: npt.NDArray[np.bool_]) -> pa.Table:
@@ -166,13 +195,19 @@ def _alike(run: Run, jobs: Sequence[Job], shared: dict[str, Any]) -> None:
                 _refuse_other(folder, {key: found[key] for key in shared}, shared)
 
 
-def groups(jobs: Sequence[Job], *, together: bool, from_step: int | None = None) -> list[tuple[int, list[Job]]]:
+def groups(planned: Plan, *, from_step: int | None = None) -> list[tuple[int, list[Job]]]:
     """What is left to train: policies that go through the same steps at once, and the step that they go on from.
 
-    Those of one seed are a group where all are `together`, from the last step that all of them have a checkpoint of; where
-    they have none in common, from each one's own last. Raises UserError where `from_step` is not there.
+    Those of one seed that are trained together go on from the last step that all of them have a checkpoint of; where they have
+    none in common, from each one's own last. Raises UserError where `from_step` is not there, or all of them are finished.
     """
     made: list[tuple[int, list[Job]]] = []
+    jobs = planned.jobs
+    if from_step and all(job.done for job in jobs):
+        raise UserError(
+            f"--from-step {from_step}, but {jobs[0].name} is finished and keeps no checkpoints; delete {jobs[0].folder} to "
+            "train it again, or take train.name=NAME"
+        )
     for seed in dict.fromkeys(job.seed for job in jobs):
         begun: dict[int, list[Job]] = {}
         left = [job for job in jobs if job.seed == seed and not job.done]
@@ -188,7 +223,7 @@ def groups(jobs: Sequence[Job], *, together: bool, from_step: int | None = None)
             step = from_step or (max(common or there) if there else 0)
             begun.setdefault(step, []).append(job)
         for step, members in sorted(begun.items(), reverse=True):
-            made += [(step, members)] if together else [(step, [job]) for job in members]
+            made += [(step, members)] if planned.together else [(step, [job]) for job in members]
     return made
 
 

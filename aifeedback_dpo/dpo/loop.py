@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from aifeedback_dpo import engine
@@ -23,7 +25,7 @@ from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job
 from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.dpo.policy import Policy
-from aifeedback_dpo.dpo.references import References
+from aifeedback_dpo.dpo.references import Errors, References
 from aifeedback_dpo.dpo.stability import Watch
 from aifeedback_dpo.dpo.step import Located, Part
 from aifeedback_dpo.models.schedules import Schedule
@@ -63,7 +65,11 @@ class Member:
 
 @dataclass
 class Group:
-    """Policies that are trained together: all of one seed, or one whose every weight is trained."""
+    """Policies that are trained together: all of one seed, or one whose every weight is trained.
+
+    `decided` marks the pairs that the networks see: those of which some judge that is asked for took a side, were its policy
+    finished already. What is left of a group goes on in the same batches, and so to the same bits.
+    """
 
     run: Run
     settings: Train
@@ -72,6 +78,7 @@ class Group:
     members: list[Member]
     cache: Cache
     located: Located
+    decided: npt.NDArray[np.bool_]
     references: References | None
     held_out: HeldOut | None
     accelerator: Accelerator
@@ -131,34 +138,37 @@ class Group:
             yield waiting[0], waiting[1].result()
 
     def _parts(self, visits: list[Visit]) -> list[Part]:
-        """This process's share of a batch, in micro-batches, of pairs that some judge of the group decided."""
+        """This process's share of a batch, in micro-batches, of pairs that some judge decided."""
         first = self.accelerator.process_index * self.share
         mine, parts = visits[first : first + self.share], []
         soft = self.settings.labels == "soft"
         sharded = self.network.sharded
         for at in range(0, len(mine), self.micro):
             chunk = mine[at : at + self.micro]
-            p_a = [self._p_a(member, chunk) for member in self.members]
-            wanted = np.any([batches.decided(said) for said in p_a], axis=0)
-            if sharded and not wanted.any():
-                wanted[0] = True  # nothing is learnt of it, but all processes must call the network equally often
-            kept = [visit for visit, keep in zip(chunk, wanted, strict=True) if keep]
-            if kept:
-                if self.settings.compile:  # one shape: filled up with a pair that nobody's labels point at
-                    kept += kept[:1] * (len(chunk) - len(kept))
-                batch = step.make_batch(
-                    self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
-                )
-                asked = self._everywhere(visits, at) if sharded else kept
-                parts.append(Part(kept, batch, [step.view(said[wanted], soft=soft) for said in p_a], asked))
+            kept = self._wanted(chunk)
+            own = len(kept)
+            if sharded and not kept:  # all processes must call the network equally often
+                kept = self._wanted(visits)[:1]
+            if not kept:
+                continue
+            if self.settings.compile:
+                kept += kept[:1] * (len(chunk) - len(kept))
+            batch = step.make_batch(
+                self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
+            )
+            labels = [step.view(self._p_a(member, kept[:own]), soft=soft) for member in self.members]
+            asked = self._everywhere(visits, at) if sharded else kept
+            parts.append(Part(kept, own, batch, labels, asked))
         return parts
+
+    def _wanted(self, visits: Sequence[Visit]) -> list[Visit]:
+        """Those of pairs that some judge decided."""
+        return [visit for visit in visits if self.decided[visit[0]]]
 
     def _everywhere(self, visits: list[Visit], at: int) -> list[Visit]:
         """What all processes have in the micro-batch that begins `at` so many pairs of their share, and some judge decided."""
         starts = range(at, len(visits), self.share)
-        chunks = [visit for start in starts for visit in visits[start : start + self.micro]]
-        wanted = np.any([batches.decided(self._p_a(member, chunks)) for member in self.members], axis=0)
-        return [visit for visit, keep in zip(chunks, wanted, strict=True) if keep]
+        return self._wanted([visit for start in starts for visit in visits[start : start + self.micro]])
 
     def _p_a(self, member: Member, visits: Sequence[Visit]) -> Floats:
         return member.job.p_a[[row for row, _ in visits]]
@@ -168,7 +178,7 @@ class Group:
         totals = [int(batches.decided(self._p_a(member, visits)).sum()) for member in self.members]
         device = self.accelerator.device
         sums: dict[int, Tensor] = {}
-        fresh: list[tuple[list[Visit], Tensor]] = []
+        fresh: list[tuple[Part, Tensor]] = []
         for part in parts:
             batch = part.batch.to(device)
             held = self._reference(part, batch, fresh)
@@ -198,40 +208,44 @@ class Group:
         table = self.accelerator.reduce(table, reduction="sum")
         rates = [self.members[at].policy.rate.get_last_lr()[0] for at in stepped]
         norms = torch.stack([torch.as_tensor(self.members[at].policy.step()) for at in stepped])
-        told = torch.cat([table, norms.to(table).view(-1, 1)], dim=1).cpu().tolist()  # the one wait for the device
-        self._learn(fresh)
+        table = torch.cat([table, norms.to(table).view(-1, 1)], dim=1)
+        said = torch.cat(
+            [table.view(-1), *(errors.view(-1) for _, errors in fresh)]
+        ).cpu()  # the one wait for the device
+        told, *answers = said.split([table.numel(), *(errors.numel() for _, errors in fresh)])
+        self._learn(
+            visits, [(part, errors.view(2, -1).numpy()) for (part, _), errors in zip(fresh, answers, strict=True)]
+        )
         seconds = time.perf_counter() - started
-        for at, values, rate in zip(stepped, told, rates, strict=True):
+        for at, values, rate in zip(stepped, told.view_as(table).tolist(), rates, strict=True):
             row = {"step": number, "pairs": totals[at], **step.means(values[:-1], totals[at])}
             row |= {"gradient_norm": values[-1], "learning_rate": rate}
             speed = {"step": number, "pairs": totals[at], "policies": len(stepped), "seconds": seconds}
             self._note(self.members[at], row, speed)
 
-    def _reference(self, part: Part, batch: step.Batch, fresh: list[tuple[list[Visit], Tensor]]) -> Tensor | None:
+    def _reference(self, part: Part, batch: step.Batch, fresh: list[tuple[Part, Tensor]]) -> Tensor | None:
         """(2, pairs): the reference's errors, from the cache or asked for now; None where the objective has no reference."""
         if self.references is None:
             return None
-        known = self.references.known(part.visits)
-        held = torch.from_numpy(known).to(batch.weight.device, non_blocking=True)
+        held = torch.from_numpy(self.references.known(part.visits)).to(batch.weight.device, non_blocking=True)
         if not self.references.complete(part.asked):
             said = step.errors(self.network.reference, batch)
-            missing = np.flatnonzero(np.isnan(known).any(axis=0))
-            rows = torch.from_numpy(missing).to(held.device)
-            held[:, rows] = said[:, rows]
-            fresh.append(([part.visits[at] for at in missing], said[:, rows]))
+            held = torch.where(held.isnan(), said, held)
+            fresh.append((part, said))
         return held
 
-    def _learn(self, fresh: list[tuple[list[Visit], Tensor]]) -> None:
-        """Takes up what the reference said, in every process what it said in all of them."""
-        if self.references is None:
+    def _learn(self, visits: Sequence[Visit], fresh: Sequence[tuple[Part, Errors]]) -> None:
+        """Takes up what the reference said of a batch, in every process what it said in all of them."""
+        if self.references is None or self.references.complete(self._wanted(visits)):
             return
-        said = [(visits, errors.cpu().numpy()) for visits, errors in fresh]
+        said = []
+        for part, errors in fresh:
+            missing = np.flatnonzero(np.isnan(self.references.known(part.visits[: part.own])).any(axis=0))
+            said.append(([part.visits[at] for at in missing], errors[:, missing]))
         if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
             said = gather_object(said)
-        for visits, errors in said:
-            self.references.learn(visits, errors)
+        for seen, errors in said:
+            self.references.learn(seen, errors)
 
     def _add_up_gradients(self, stepped: Sequence[int]) -> None:
         """One sum over the processes for a step, however many micro-batches and policies it had."""

@@ -8,7 +8,6 @@ from aifeedback_dpo import engine, provenance
 from aifeedback_dpo.dpo import losses
 from aifeedback_dpo.dpo.loop import Member
 from aifeedback_dpo.dpo.network import Network
-from aifeedback_dpo.dpo.stability import REMEDY
 from aifeedback_dpo.errors import DdpoError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.store import Run, sync
@@ -82,4 +81,4 @@ def finish(
 def _remains(member: Member) -> str:
     saved = member.job.checkpoints()
     kept = f"The state after step {saved[-1]} is kept in {member.job.folder}" if saved else "Nothing was saved"
-    return f"{kept}. {REMEDY}"
+    return f"{kept}. {member.watch.remedy()}"

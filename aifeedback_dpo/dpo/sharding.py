@@ -15,9 +15,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.settings.training import Train
-
 
 def reshards(place: Mapping[str, str]) -> bool | None:
     """Whether a block's weights are given up after its forward pass (ZeRO 3) or only after its backward pass (ZeRO 2).
@@ -27,18 +24,6 @@ def reshards(place: Mapping[str, str]) -> bool | None:
     if place.get("ACCELERATE_USE_FSDP", "").lower() != "true":
         return None
     return place.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
-
-
-def check(settings: Train) -> None:
-    """Raises UserError for what does not go with sharding."""
-    full = settings.method == "full"
-    wrong = [
-        *(["train.compile=true"] if settings.compile else []),
-        *([f"train.optimizer={settings.optimizer}"] if full and settings.optimizer != "adamw" else []),
-        *(["train.precision=float16"] if full and settings.precision == "float16" else []),
-    ]
-    if wrong:
-        raise UserError(f"{wrong[0]} does not go with sharding; change it, or launch with --launcher ddp")
 
 
 def shard(network: nn.Module, device: torch.device, *, reshard: bool) -> None:

@@ -113,7 +113,9 @@ class Shelf:
 
         The pages of up to 64 parts are asked for before the first is copied, so that a disk can fetch them side by side.
         """
-        column, places = self.column(name), self._places[np.asarray(rows, np.int64)]
+        wanted = np.asarray(rows, np.int64)
+        assert not len(wanted) or wanted.min() >= 0, "a row that was not asked for when the cache was prepared"
+        column, places = self.column(name), self._places[wanted]
         if not len(places):
             return torch.empty(0, *column.shape, dtype=column.dtype)
         parts = self._part(places)

@@ -9,14 +9,15 @@ from aifeedback_dpo.settings.training import Train
 
 WINDOW = 50
 WARN = 0.02
-REMEDY = "Try a smaller train.learning_rate, a larger train.beta, or train.precision=bfloat16 or float32"
+OVERFLOWS = 20
+"""Steps in a row. float16's scaler begins at 2^16 and halves: were any gradient to fit, it would have by then."""
 
 
 class Watch:
     """The last WINDOW steps of a policy."""
 
     def __init__(self, settings: Train, seen: Sequence[dict[str, Any]] = ()) -> None:
-        self.guard, self.scaled = settings.guard, settings.precision == "float16"
+        self.guard, self.objective, self.precision = settings.guard, settings.objective, settings.precision
         self.rows: deque[dict[str, Any]] = deque(seen, WINDOW)
 
     def broken(self, row: dict[str, Any]) -> str | None:
@@ -24,10 +25,13 @@ class Watch:
 
         The measure is the reference's error on the same draws; without a reference, the worst error of the last steps.
         """
-        numbers = ["loss", "winner_error", "loser_error", *([] if self.scaled else ["gradient_norm"])]
+        numbers = ["loss", "winner_error", "loser_error", *([] if self.precision == "float16" else ["gradient_norm"])]
         for name in numbers:  # of the norm, float16's scaler expects that it overflows
             if not math.isfinite(row[name]):
                 return f"the {name.replace('_', ' ')} is {row[name]}"
+        last = [*self.rows, row][-OVERFLOWS:]
+        if len(last) == OVERFLOWS and not any(math.isfinite(each["gradient_norm"]) for each in last):
+            return f"the gradient norm is {row['gradient_norm']}, as in the {OVERFLOWS} steps up to here: nothing was learnt"
         error = row["winner_error"]
         usual = error - row["winner_drift"] if "winner_drift" in row else self._worst()
         if self.guard.spike and usual and error > self.guard.spike * usual:
@@ -62,6 +66,12 @@ class Watch:
             "policy learns by running from losers. Try a larger train.beta, a smaller train.learning_rate, fewer train.steps "
             "or train.safeguard=0.9"
         )
+
+    def remedy(self) -> str:
+        """What to try where a policy was stopped."""
+        beta = "" if self.objective == "sft" else " or a larger train.beta"
+        lower = {"float16": ", or train.precision=bfloat16", "bfloat16": ", or train.precision=float32"}
+        return f"Try a smaller train.learning_rate{beta}{lower.get(self.precision, '')}, with train.name=NAME to keep it beside"
 
     def _worst(self) -> float:
         return max((row["winner_error"] for row in self.rows), default=0.0) if len(self.rows) == WINDOW else 0.0

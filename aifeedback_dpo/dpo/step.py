@@ -70,12 +70,14 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A micro-batch: its pairs that at least one judge decided, and each judge's view of them.
+    """A micro-batch: its `own` pairs, that at least one judge decided, and each judge's view of them.
 
-    The reference is to be called where it has not said everything of those `asked`.
+    Visits that follow those fill it up, where all batches must have one shape or no process may have none: nobody's labels
+    point at them. The reference is to be called where it has not said everything of those `asked`.
     """
 
     visits: list[Visit]
+    own: int
     batch: Batch
     labels: list[Labels]
     asked: list[Visit]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from aifeedback_dpo import engine, models
 from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, outcome, sharding, tracking, validation
@@ -46,7 +46,7 @@ def train(
     """
     settings = run.recipe.train
     planned = jobs.plan(run, judges)
-    groups = jobs.groups(planned.jobs, together=settings.method == "lora", from_step=from_step)
+    groups = jobs.groups(planned, from_step=from_step)
     failures: list[str] = []
     if groups:
         accelerator = _accelerator(run)
@@ -67,6 +67,7 @@ def train(
         for start, members in groups:
             failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress)
             accelerator.wait_for_everyone()
+        (failures,) = broadcast_object_list([failures])  # the main process knows of all
         tracking.end(accelerator)
     for job in planned.jobs:
         if job.done:
@@ -99,14 +100,7 @@ def _accelerator(run: Run) -> Accelerator:
         raise UserError(f"train.precision={settings.precision} is not possible here: {error}") from error
     if settings.precision == "float16" and accelerator.device.type == "cpu":
         raise UserError("train.precision=float16 needs a GPU; take bfloat16 or float32")  # accelerate would use float32
-    if _reshards(accelerator) is not None:
-        sharding.check(settings)
-    share, left = divmod(settings.batch_size, accelerator.num_processes)
-    if left or share % (settings.micro_batch_size or share):
-        raise UserError(
-            f"train.batch_size={settings.batch_size} does not divide among {accelerator.num_processes} processes in micro-"
-            f"batches of {settings.micro_batch_size or share}; make it a multiple of their product"
-        )
+    jobs.check(settings, processes=accelerator.num_processes, sharded=_reshards(accelerator) is not None)
     return accelerator
 
 
@@ -128,10 +122,11 @@ def _train_group(
     """Trains the policies of a group and keeps those that went well; gives what to say of the others."""
     settings, seed = run.recipe.train, derive(members[0].seed, "train")
     located = _locate(planned.pairs, planned.heard, prepared)
+    decided = planned.decided(members)
     references = _references(run, planned, model, seed, writes=accelerator.is_main_process)
     with ExitStack() as stack:
         stack.enter_context(model.placed())
-        asked = bool(planned.held_out.num_rows) or _asked(references, located, members, settings, seed, start)
+        asked = bool(planned.held_out.num_rows) or _asked(references, located, decided, settings, seed, start)
         network = Network(
             model, settings, accelerator, policies=len(members), seed=seed, asked=asked, reshard=_reshards(accelerator)
         )
@@ -163,6 +158,7 @@ def _train_group(
             members=running,
             cache=prepared,
             located=located,
+            decided=decided,
             references=references,
             held_out=held_out,
             accelerator=accelerator,
@@ -186,37 +182,37 @@ def _train_group(
 
 
 def _asked(
-    references: References | None, located: Located, members: Sequence[Job], settings: Train, seed: int, start: int
+    references: References | None,
+    located: Located,
+    decided: npt.NDArray[np.bool_],
+    settings: Train,
+    seed: int,
+    start: int,
 ) -> bool:
     """Whether the steps to come need the reference itself, and not only what it has said before of pairs that are decided."""
     if references is None:
         return False
-    wanted = np.any([batches.decided(job.p_a) for job in members], axis=0)
     order = batches.schedule(
         located.pair_ids, size=settings.batch_size, steps=settings.steps, seed=seed, draws=settings.draws, start=start
     )
-    return not all(references.complete([visit for visit in visits if wanted[visit[0]]]) for visits in order)
+    return not all(references.complete([visit for visit in visits if decided[visit[0]]]) for visits in order)
 
 
 def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelerator) -> list[dict[str, Any]]:
     """Puts a policy where it goes on from, on a clean folder where that is the start; gives the steps it has made."""
-    main = accelerator.is_main_process
-    history: list[dict[str, Any]] = []
     if start:
         policy.restore(checkpoint.load(job, start).state)
-    if main:
+    if accelerator.is_main_process:
         if not start:
             shutil.rmtree(job.folder, ignore_errors=True)
             run.write_text(job.folder / "inputs.json", json.dumps(job.inputs, indent=2) + "\n")
         (job.folder / "stopped.txt").unlink(missing_ok=True)
         checkpoint.drop(job, after=start)
-        history = checkpoint.history(job.folder / "metrics.jsonl", start)
-        checkpoint.history(job.folder / "speed.jsonl", start)
+        for log in ("metrics.jsonl", "speed.jsonl"):
+            checkpoint.cut(run, job.folder / log, start)
         run.record(f"train/{job.policy}/seed-{job.seed}", "running", made_from=job.made_from)
     accelerator.wait_for_everyone()
-    if not main:
-        history = checkpoint.history(job.folder / "metrics.jsonl", start, cut=False)
-    return history
+    return checkpoint.history(job.folder / "metrics.jsonl", start)
 
 
 def _locate(pairs: pa.Table, needed: npt.NDArray[np.bool_], prepared: Cache) -> Located:
@@ -235,7 +231,8 @@ def _references(run: Run, planned: Plan, model: Diffuser, seed: int, *, writes: 
         return None
     epochs = -(-settings.steps * settings.batch_size // planned.pairs.num_rows)
     told = (settings.method, settings.precision, settings.resolution, settings.timesteps, settings.shift)
-    how = (*told, settings.guidance, settings.caption_dropout, settings.flip, model.dtype, seed)
+    rounded = (settings.compile, settings.channels_last)  # otherwise, in a low precision
+    how = (*told, *rounded, settings.guidance, settings.caption_dropout, settings.flip, model.dtype, seed)
     made_by = (model.identity.revision, *map(str, how))
     return References(
         run, planned.pairs.column("pair_id"), min(settings.draws or epochs, epochs), made_by=made_by, writes=writes
@@ -254,6 +251,8 @@ def _said(name: str, settings: Train, planned: Plan, prepared: Cache, start: int
     strength = f"beta {settings.beta:g}"
     if settings.objective not in REFERENCE_FREE:
         strength += f" ({losses.summed_beta(settings.beta, math.prod(prepared.shape)):.3g} as Eq. 14 counts it)"
+    if settings.warmup >= settings.steps:
+        rate += f", which train.warmup={settings.warmup} does not let it reach"
     begun = f", going on after step {start}" if start else ""
     return (
         f"{name}: {settings.objective}, {settings.steps} steps of {settings.batch_size} pairs = {processes} "

@@ -72,7 +72,7 @@ class Gallery:
                     self._keep(new, 0, self._draw())
                 for member in due:
                     group.network.show(member.policy.at)
-                    with _kept(member.policy), _lowered(self.model.denoiser, self.model.dtype):
+                    with _kept(member.policy), _runs_in(self.model.denoiser, self.model.dtype):
                         self._keep([member], done, self._draw())
         finally:
             group.network.show(0)
@@ -223,7 +223,7 @@ def _kept(policy: Policy) -> Iterator[None]:
 
 
 @contextmanager
-def _lowered(denoiser: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def _runs_in(denoiser: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """A denoiser that is trained in float32 runs, under autocast, in the dtype that the rest of the pipeline has.
 
     It alone: SDXL's autoencoder, which raises itself to float32, must not be lowered.

@@ -156,8 +156,13 @@ def test_arguments_that_the_launcher_cannot_follow_are_one_line(passed_on, words
     ("place", "error", "waited"),
     [
         ({}, UserError("no"), []),
-        ({**SECOND, "LOCAL_RANK": "0"}, UserError("no"), []),  # the first of its machine tells it at once
-        ({**SECOND, "LOCAL_RANK": "0"}, RuntimeError("broken pipe"), [launch.A_MOMENT]),
+        ({**SECOND, "RANK": "0", "LOCAL_RANK": "0"}, UserError("no"), []),
+        ({**SECOND, "RANK": "0", "LOCAL_RANK": "0"}, RuntimeError("broken pipe"), [launch.A_MOMENT]),
+        (
+            {**SECOND, "LOCAL_RANK": "0"},
+            UserError("no"),
+            [launch.A_FEW],
+        ),  # of another machine, or each task's as in srun
         (SECOND, UserError("no"), [launch.A_WHILE]),
         (SECOND, DataError("image 7 cannot be read"), [launch.A_WHILE]),
     ],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -94,6 +95,35 @@ def test_two_processes_train_three_judges_at_once_on_a_base_that_is_sharded(alon
     assert len(json.loads(done.stdout)["policies"]) == 3  # one document, of the first process
     assert done.stderr.count("Loading shapes") == 1
     labelled.assert_alike(alone, run, close=labelled.REORDERED)
+
+
+def test_what_a_sharded_reference_said_is_what_one_process_is_told(tmp_path):
+    """Where a process has nothing but pairs that nobody has judged, and calls the network all the same."""
+    few = {"human": (1.0, None, None, None, None, 0.0, None, None)}
+    alone, two = (labelled.write(tmp_path / name, said={**labelled.SAID, **few}) for name in ("alone", "two"))
+    labelled.train(alone, "--judge", "human")
+    codes, said = joined(two, "--judge", "human", place=ZERO2)
+    assert codes == [0, 0], said
+    labelled.assert_alike(alone, two, ("human",), close=labelled.REORDERED)
+    ours, theirs = (said_by_the_reference(run) for run in (alone, two))
+    assert len(ours) == 4  # two pairs, at the draws of two epochs
+    assert theirs == {key: pytest.approx(errors, rel=1e-5) for key, errors in ours.items()}
+
+
+def said_by_the_reference(run: Path) -> dict[tuple[str, int], tuple[float, float]]:
+    rows = [row for path in run.rglob("reference-*/*.parquet") for row in pq.read_table(path).to_pylist()]
+    found = {(row["pair_id"], row["draw"]): (row["error_a"], row["error_b"]) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def test_a_policy_that_is_stopped_is_told_alike_by_all_processes(tmp_path):
+    """The checkpoint that is kept must not be deleted, which a process that looked for the policy would ask for."""
+    run = labelled.write(tmp_path)
+    place = {"LOCAL_RANK": "0"}  # as each task of srun has it: none waits to be ended
+    codes, said = joined(run, "--judge", "human", "train.guard.spike=1.0001", place=place)
+    assert codes == [1, 1], said
+    assert "human (simulated), seed 0 was stopped at step" in said
 
 
 def test_two_processes_killed_and_run_again_equal_straight_ones_bit_for_bit(straight, tmp_path):

@@ -1,5 +1,6 @@
 """Training that is stopped at any moment and run again: as if nothing had been; and what it may not go on with."""
 
+import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aifeedback_dpo.dpo import checkpoint
+from aifeedback_dpo.dpo import checkpoint, outcome
 from tests import labelled
 from tests.conftest import Forked, ddpo
 from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, saved, weights
@@ -171,6 +172,48 @@ def test_a_kill_at_any_moment_loses_only_what_was_under_way(copy, trained):
     assert_ended_as(trained, run)
 
 
+def test_stopped_when_one_judge_is_saved_and_another_is_not_they_end_as_a_straight_run(copy, networks, monkeypatch):
+    """Bit for bit, for what is left sees the same batches, with pairs that only the judge who is done took a side on."""
+    plain, run, sync = copy(), copy(), outcome.sync
+    judges = ("--judge", "pickscore", "--judge", "human", "train.checkpoint_steps=2")  # then a whole epoch is left
+    labelled.train(plain, *judges)
+
+    def sync_and_stop(folder):
+        sync(folder)
+        if folder.parent.name == "human":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outcome, "sync", sync_and_stop)
+        assert ddpo("train", *judges, run=run).exit_code == INTERRUPTED
+    assert [path.parents[1].name for path in run.rglob("policy.json")] == ["pickscore"]
+    assert "going on after step 2" in labelled.train(run, *judges).stderr
+    assert_ended_as(plain, run, ("human", "pickscore"))
+    straight, _, rest = networks
+    assert rest.shapes == straight.shapes
+
+
+def test_a_disk_that_is_full_when_training_goes_on_costs_no_line_of_a_log(going_on, trained, monkeypatch):
+    logs = {path: path.read_bytes() for path in going_on.glob("policies/*/*/*.jsonl")}
+    real = Path.replace
+    for path in logs:
+        with path.open("a") as log:
+            log.write('{"step": 3, "pai')  # a line that a kill cut short, which is to be taken off
+
+    def replace(path, target):
+        if target.suffix == ".jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        result = ddpo("train", run=going_on)
+    assert result.exit_code == 1 and "the disk is full" in result.stderr
+    assert all(path.read_bytes().startswith(lines) for path, lines in logs.items())
+    labelled.train(going_on)
+    assert_ended_as(trained, going_on)
+
+
 def test_from_step_goes_on_from_an_earlier_checkpoint_and_ends_as_straight(going_on, trained):
     assert "going on after step 1" in labelled.train(going_on, "--from-step", "1").stderr
     assert_ended_as(trained, going_on)
@@ -209,12 +252,11 @@ def test_a_damaged_checkpoint_is_told_and_without_it_training_goes_on_from_the_o
     data = path.read_bytes()
     largest = max(torch.load(path, weights_only=True)["state"]["trained"].values(), key=torch.numel)
     at = data.index(largest.numpy().tobytes())
-    damaged = {
-        "emptied": b"",
-        "cut": data[: len(data) // 2],
-        "a name changed": data.replace(b"made_from", b"made_\xff\xfe\xfdm"),
-        "a bit of a weight turned": data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :],
-    }
+    directory = data.index(b"PK\x01\x02") + 38  # a file's attributes, of which torch's reader heeds one bit
+    turned = {"a weight": at, "the archive": directory, "the first byte": 0, "the sum": len(data) - 1}
+    damaged = {"emptied": b"", "cut": data[: len(data) // 2]}
+    for where, byte in turned.items():
+        damaged[where] = data[:byte] + bytes([data[byte] ^ 16]) + data[byte + 1 :]
     for how, found in damaged.items():
         path.write_bytes(found)
         result = ddpo("train", run=going_on)

@@ -1,5 +1,6 @@
 """Which policies there are to train, from where each goes on, and which are of something else: planned without a model."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from aifeedback_dpo import config, records
 from aifeedback_dpo.dpo import jobs
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.settings.training import Train
 from aifeedback_dpo.store import Run
 
 PROMPTS, PAIRS = 5, 2  # of each prompt
@@ -61,8 +63,7 @@ def save(job: jobs.Job, *steps: int) -> None:
 
 def groups(planned: jobs.Plan, **how) -> list[tuple[int, list[str]]]:
     """The judges of each group, and where it starts."""
-    how = {"together": True, "from_step": None} | how
-    return [(start, [job.judge for job in members]) for start, members in jobs.groups(planned.jobs, **how)]
+    return [(start, [job.judge for job in members]) for start, members in jobs.groups(planned, **how)]
 
 
 # -- what is planned ------------------------------------------------------------------------------------------------------
@@ -206,6 +207,41 @@ def test_a_second_judge_trained_in_another_way_is_refused_unless_it_gets_a_name(
     jobs.plan(run, ["random"])
 
 
+# -- in how many processes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "micro", "processes", "fits"),
+    [
+        (8, None, 1, True),
+        (8, None, 4, True),
+        (8, None, 3, False),
+        (2, None, 4, False),
+        (8, 2, 4, True),
+        (8, 4, 4, False),
+    ],
+)
+def test_a_batch_divides_among_processes_in_micro_batches_or_is_refused(batch_size, micro, processes, fits):
+    settings = Train(batch_size=batch_size, micro_batch_size=micro)
+    if fits:
+        jobs.check(settings, processes=processes, sharded=False)
+        return
+    with pytest.raises(UserError, match=rf"train\.batch_size={batch_size} does not divide among {processes} processes"):
+        jobs.check(settings, processes=processes, sharded=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"compile": True}, {"method": "full", "optimizer": "adafactor"}, {"method": "full", "precision": "float16"}],
+)
+def test_what_does_not_go_with_sharding_is_refused_with_what_to_do(wrong):
+    with pytest.raises(UserError, match=f"train.{list(wrong)[-1]}=.*--launcher ddp"):
+        jobs.check(Train(**wrong), processes=2, sharded=True)
+    jobs.check(Train(**wrong), processes=2, sharded=False)
+    whole = Train(optimizer="adafactor", precision="float16")  # of a LoRA
+    jobs.check(whole, processes=2, sharded=True)
+
+
 # -- from where each goes on ----------------------------------------------------------------------------------------------
 
 
@@ -224,7 +260,11 @@ def test_judges_go_on_together_from_the_last_step_that_all_of_them_have(run):
     for job, steps in zip(planned.jobs, ([10, 20], [20, 30], [10, 20, 30]), strict=True):
         save(job, *steps)
     assert groups(planned) == [(20, [*ALL])]
-    assert groups(planned, together=False) == [(20, ["human"]), (20, ["pickscore"]), (20, ["random"])]
+    assert groups(dataclasses.replace(planned, together=False)) == [
+        (20, ["human"]),
+        (20, ["pickscore"]),
+        (20, ["random"]),
+    ]
 
 
 def test_judges_with_no_step_in_common_go_on_from_their_own_last(run):
@@ -256,6 +296,10 @@ def test_a_step_is_gone_on_from_where_all_have_it_and_refused_where_one_has_not(
         groups(planned, from_step=20)
     finish(planned.jobs[1])  # which needs none
     assert groups(planned, from_step=20) == [(20, ["human", "random"])]
+    finish(planned.jobs[0])
+    finish(planned.jobs[2])
+    with pytest.raises(UserError, match=r"--from-step 20, but human.* is finished and keeps no checkpoints; delete"):
+        groups(planned, from_step=20)
     added = jobs.plan(told(run, "seeds=[5]"))
     with pytest.raises(UserError, match="no checkpoint after step 10: there is none"):
         groups(added, from_step=10)

@@ -9,8 +9,6 @@ from torch.distributed.fsdp import FSDPModule
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from aifeedback_dpo.dpo import sharding
-from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.settings.training import Train
 from tests import tiny
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -61,13 +59,3 @@ def test_a_share_is_this_process_s_part_of_what_belongs_to_a_spread_tensor_and_a
     assert sharding.share(torch.tensor(3.0), layer.weight) == 3  # an optimizer's count of steps
     assert sharding.share(whole, torch.zeros(8, 2)) is whole
     assert sharding.whole(whole) is whole
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"compile": True}, {"method": "full", "optimizer": "adafactor"}, {"method": "full", "precision": "float16"}],
-)
-def test_what_does_not_go_with_sharding_is_refused_with_what_to_do(wrong):
-    with pytest.raises(UserError, match=f"train.{list(wrong)[-1]}=.*--launcher ddp"):
-        sharding.check(Train(**wrong))
-    sharding.check(Train(optimizer="adafactor", precision="float16"))  # of a LoRA, which is whole

@@ -1,11 +1,11 @@
 """When a policy in training is stopped, warned of or left alone: rows made by hand, numbers worked out beside them."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 
-from aifeedback_dpo.dpo import stability
 from aifeedback_dpo.dpo.stability import WINDOW, Watch
 from aifeedback_dpo.settings.training import Guard, Train
 
@@ -36,6 +36,16 @@ def test_errors_that_are_no_numbers_end_it_whatever_the_loss_makes_of_them(value
 def test_in_float16_a_norm_that_overflows_is_the_scalers_business_and_a_loss_is_not():
     assert watch(precision="float16").broken(row(0.1, gradient_norm=math.inf)) is None
     assert watch(precision="float16").broken(row(0.1, loss=math.inf)) == "the loss is inf"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_in_float16_a_norm_that_never_fits_ends_it(value):
+    over, fits = row(0.1, gradient_norm=value), row(0.1)
+    assert watch(*[over] * 18, precision="float16").broken(over) is None
+    assert watch(*[over] * 19, precision="float16").broken(fits) is None
+    assert watch(*[over] * 10, fits, *[over] * 18, precision="float16").broken(over) is None
+    said = watch(fits, *[over] * 19, precision="float16").broken(over)
+    assert said == f"the gradient norm is {value}, as in the 20 steps up to here: nothing was learnt"
 
 
 def test_a_spike_is_measured_against_the_reference_on_the_same_draws():
@@ -121,6 +131,16 @@ def test_a_resumed_watch_says_what_a_straight_one_says(start, reference):
     assert said[-1][0] is not None
 
 
-def test_the_remedy_names_settings_that_there_are():
-    for name in ("learning_rate", "beta", "precision"):
-        assert f"train.{name}" in stability.REMEDY and name in Train.model_fields
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({}, {"learning_rate", "beta", "name"}),
+        ({"precision": "bfloat16"}, {"learning_rate", "beta", "precision", "name"}),
+        ({"precision": "float16", "objective": "sft"}, {"learning_rate", "precision", "name"}),
+    ],
+)
+def test_the_remedy_names_settings_that_there_are_and_would_change_something(told, named):
+    settings = Train(**told)
+    said = dict(re.findall(r"train\.(\w+)(?:=(\w+))?", Watch(settings).remedy()))
+    assert said.keys() == named <= Train.model_fields.keys()
+    assert said.get("precision") != settings.precision
