@@ -133,8 +133,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         location = [str(part) for part in problem["loc"]]
         path = ".".join(location)
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _fields(location[:-1]), n=1, cutoff=0.5)
-            yield f"unknown key '{path}'" + (f", did you mean '{'.'.join([*location[:-1], near[0]])}'?" if near else "")
+            near = _near(location)
+            yield f"unknown key '{path}'" + (f", did you mean '{near}'?" if near else "")
         elif problem["type"] == "missing":
             yield f"'{path}' is missing"
         elif problem["type"] == "value_error":
@@ -143,6 +143,17 @@ def _problems(error: ValidationError) -> Iterator[str]:
             given = problem["input"]
             hint = f"; write a list, as in {path}=[{given}]" if problem["type"] == "tuple_type" else ""
             yield f"'{path}' is {given!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
+
+
+def _near(location: Sequence[str]) -> str | None:
+    """The key that was probably meant: of that place, by its initials (`lr`), or of a section (`beta` of `train`)."""
+    *place, name = location
+    known = _fields(place)
+    initials = [field for field in known if "".join(word[0] for word in field.split("_")) == name]
+    if found := initials or difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+        return ".".join([*place, found[0]])
+    sections = [section for section in _fields([]) if name in _fields([section])] if not place else []
+    return " or ".join(f"{section}.{name}" for section in sections) or None
 
 
 def _fields(path: Sequence[str]) -> list[str]:

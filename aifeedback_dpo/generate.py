@@ -3,6 +3,7 @@
 import gc
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from aifeedback_dpo import engine, models, prompts
 from aifeedback_dpo.errors import ModelMissing, UserError
@@ -56,7 +57,7 @@ def plan(run: Run) -> Plan:
 def generate(run: Run, progress: engine.Progress) -> Plan:
     """Commits the prompts, the pictures that are missing, and the pairs. Running it again does nothing twice.
 
-    Raises ModelMissing, before anything is written, where weights or prompts are not here.
+    Raises ModelMissing, before anything is written, where weights or prompts are not here or cannot be used.
     """
     sources = sources_of(run)
     if prompts.at_hand(run) is None:
@@ -68,21 +69,30 @@ def generate(run: Run, progress: engine.Progress) -> Plan:
         "seed": run.recipe.seed,
         "images": len(shots),
     }
-    prompts.commit(run)
-    run.record("generate", "running", **facts)
     done = run.done("images")
+    begun = False
     for at, source in enumerate(sources):
         own = [shot for k, shot in enumerate(shots) if k % run.recipe.generate.candidates % len(sources) == at]
         if any(shot.image_id not in done for shot in own):
             progress.note(f"Loading {source.identity.name}")
             model = models.load(source.model)
+            if not begun:  # a model that cannot be loaded leaves no run that was made by it
+                _begin(run, facts)
+                begun = True
             title = "Generating images" if len(sources) == 1 else f"Generating images with {source.identity.name}"
             sampling.take(run, model, own, progress, name=title)
             del model
             gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
+    if not begun:
+        _begin(run, facts)
     _commit_pairs(run, shots)
     run.record("generate", "done", **facts)
     return plan(run)
+
+
+def _begin(run: Run, facts: dict[str, Any]) -> None:
+    prompts.commit(run)
+    run.record("generate", "running", **facts)
 
 
 def _check_raters(run: Run) -> None:

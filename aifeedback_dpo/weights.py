@@ -136,6 +136,11 @@ def _local(weights: Weights, part: str) -> Located | None:
             raise ModelMissing(f"the embedded weights are not at {folder}; run `python -m aifeedback_dpo.shapes.build`")
         return Located(folder, "shapes", fingerprint(folder))
     folder = Path(weights.id).expanduser()
+    if part == "pipeline" and folder.is_file():
+        raise ModelMissing(
+            f"{weights.id} is a single file, and a folder in the diffusers format is needed; "
+            "`Pipeline.from_single_file(...).save_pretrained(FOLDER)` of diffusers makes one of it"
+        )
     if not folder.is_dir():
         return None
     _takes_no_revision(weights, "folder")

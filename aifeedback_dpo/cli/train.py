@@ -77,13 +77,16 @@ def train(
         return
     from aifeedback_dpo.dpo import train as stage
 
+    finished = [job for job in planned.jobs if job.done]
     policies = stage.train(opened, judge or [], progress(), from_step=from_step)
     if not launch.speaks():
         return
     if json:
         options.emit({"run": str(opened.root), "policies": policies})
     for job, policy in [] if json else zip(planned.jobs, policies, strict=True):
-        typer.echo(f"{job.name}: {_told(policy)}")
+        typer.echo(f"{job.name}{' (finished before)' * (job in finished)}: {_told(policy)}")
+    if not json:
+        typer.echo(f"Policies: {opened.root / 'policies'}")
 
 
 def _foretell(
@@ -112,7 +115,7 @@ def _foretell(
         left = f"steps {begun.get(job.folder)} to {settings.steps} of {settings.batch_size} pairs, {settings.objective}"
         typer.echo(f"{job.name}: {job.pairs} decided pairs, {job.ties} ties left out; {'done' if job.done else left}")
     if line:
-        typer.echo(line)
+        typer.echo(f"{line}\n(the recipe in that line is written when `ddpo train` launches it)")
 
 
 def _told(policy: dict[str, Any]) -> str:

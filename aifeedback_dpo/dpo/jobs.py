@@ -159,12 +159,11 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
 
 def check(settings: Train, *, processes: int, sharded: bool) -> None:
     """Raises UserError for settings that do not go with so many processes, or with weights that are sharded among them."""
-    share, left = divmod(settings.batch_size, processes)
-    if left or share % (settings.micro_batch_size or share):
-        raise UserError(
-            f"train.batch_size={settings.batch_size} does not divide among {processes} processes in micro-batches of "
-            f"{settings.micro_batch_size or max(share, 1)}; make it a multiple of their product"
-        )
+    each = processes * (settings.micro_batch_size or 1)
+    if settings.batch_size % each:
+        micro = f" x train.micro_batch_size={settings.micro_batch_size}" if settings.micro_batch_size else ""
+        among = f"{processes} processes{micro}; take a multiple of {each}"
+        raise UserError(f"train.batch_size={settings.batch_size} does not divide among {among}")
     full = settings.method == "full"
     wrong = [
         *(["train.compile=true"] if settings.compile else []),
@@ -235,7 +234,7 @@ def _refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -
             for key, (old, new) in clash.items()
         )
         raise UserError(
-            f"{folder} was trained from something else ({listed}). Take these back, keep both with train.name=NAME, or "
+            f"{folder} was trained otherwise ({listed}). Take these back, keep both with train.name=NAME, or "
             "delete it to start over"
         )
 

@@ -64,9 +64,13 @@ def train(
             share=(accelerator.process_index, accelerator.num_processes),
             ready=accelerator.wait_for_everyone,
         )
-        for start, members in groups:
-            failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress)
-            accelerator.wait_for_everyone()
+        try:
+            for start, members in groups:
+                failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress)
+                accelerator.wait_for_everyone()
+        except KeyboardInterrupt:
+            progress.note(_kept(planned.jobs, settings))
+            raise
         (failures,) = broadcast_object_list([failures])  # the main process knows of all
         tracking.end(accelerator)
     for job in planned.jobs:
@@ -75,6 +79,16 @@ def train(
     if failures:
         raise DdpoError("; ".join(failures))
     return [read_policy(job.folder) for job in planned.jobs]
+
+
+def _kept(jobs: Sequence[Job], settings: Train) -> str:
+    """What a training that is stopped now goes on from."""
+    left = [job for job in jobs if not job.done]
+    steps = {job.checkpoints()[-1] if job.checkpoints() else 0 for job in left}
+    if len(steps) == 1 and (step := steps.pop()):
+        return f"Saved up to step {step} of {settings.steps}"
+    saved = ", ".join(f"{job.name} up to step {job.checkpoints()[-1]}" for job in left if job.checkpoints())
+    return f"Saved: {saved or 'no step yet'}; train.checkpoint_steps={settings.checkpoint_steps} is when it saves"
 
 
 def _check(model: Diffuser, settings: Train) -> None:
@@ -248,14 +262,16 @@ def _said(name: str, settings: Train, planned: Plan, prepared: Cache, start: int
     rate = f"{learning_rate(settings):g}"
     if settings.scale_learning_rate:
         rate += f" ({settings.learning_rate:g} x {settings.batch_size})"
-    strength = f"beta {settings.beta:g}"
+    strength = "" if settings.objective == "sft" else f"; beta {settings.beta:g}"
     if settings.objective not in REFERENCE_FREE:
         strength += f" ({losses.summed_beta(settings.beta, math.prod(prepared.shape)):.3g} as Eq. 14 counts it)"
     if settings.warmup >= settings.steps:
         rate += f", which train.warmup={settings.warmup} does not let it reach"
+    where = accelerator.device.type + (", sharded" if _reshards(accelerator) is not None else "")
+    kept = f" ({planned.held_out.num_rows} more are held out)" if planned.held_out.num_rows else ""
     begun = f", going on after step {start}" if start else ""
     return (
         f"{name}: {settings.objective}, {settings.steps} steps of {settings.batch_size} pairs = {processes} "
-        f"process{'es' * (processes > 1)} x {share // micro} x {micro}, {epochs:.1f} epochs of {pairs} pairs; "
-        f"learning rate {rate}; {strength}{begun}"
+        f"process{'es' * (processes > 1)} x {share // micro} x {micro} on {where}, {epochs:.1f} epochs of {pairs} "
+        f"pairs{kept}; learning rate {rate}{strength}{begun}"
     )

@@ -210,5 +210,6 @@ class Recipe(Settings):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean '{near[0]}'?" if near else "."
-            raise UserError(f"no judge '{name}'{hint} Known: {', '.join(known)}")
+            more = "a scorer becomes a judge by `ddpo label --scorer NAME`"
+            raise UserError(f"no judge '{name}'{hint} Known: {', '.join(known)}; {more}")
         return self.label.ai if name == "ai" else name

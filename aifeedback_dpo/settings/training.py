@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from aifeedback_dpo.settings.kinds import Count, Name, Settings, Side
+from aifeedback_dpo.settings.kinds import Count, Dtype, Name, Settings, Side
 
 
 class HeldOut(Settings):
@@ -104,7 +104,7 @@ class Train(Settings):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of a running mean of the weights, which is then what is kept as the policy"
     )
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Dtype = "float32"
     gradient_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile on the denoiser, with static shapes")
     channels_last: bool = Field(False, description="the memory layout that convolutions of a UNet are fastest in")

@@ -145,6 +145,8 @@ def test_a_model_folder_that_lacks_what_is_needed_is_exit_code_4_and_one_that_la
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(ddpo("generate", f"model.id={empty}", *TINY, run=tmp_path / "other"), 4, "no usable model_index.json")
+    refused(ddpo("generate", f"model.id={weights}", *TINY, run=tmp_path / "other"), 4, "a single file", "diffusers")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "other").exists()  # which may be made by another model
 
 
 def test_a_loss_that_is_not_finite_saves_no_policy(copied):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aifeedback_dpo.dpo import checkpoint, outcome
+from aifeedback_dpo.dpo.policy import Policy
 from tests import labelled
 from tests.conftest import Forked, ddpo
 from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, saved, weights
@@ -170,6 +171,21 @@ def test_a_kill_at_any_moment_loses_only_what_was_under_way(copy, trained):
     assert saved(run) == {"human": [1, 2], "pickscore": [1, 2], "random": [1, 2]}
     labelled.train(run)
     assert_ended_as(trained, run)
+
+
+def test_an_interrupt_tells_what_was_saved(going_on, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Policy, "step", interrupted)
+        assert "Saved up to step 3 of 4" in ddpo("train", run=going_on).stderr
+        shutil.rmtree(folder(going_on, "random") / "checkpoints")
+        said = ddpo("train", run=going_on).stderr
+        assert "Saved: human (simulated), seed 0 up to step 3, pickscore, seed 0 up to step 3; train.checkpoint" in said
+        for judge in JUDGES:
+            shutil.rmtree(folder(going_on, judge))
+        assert "Saved: no step yet; train.checkpoint_steps=1" in ddpo("train", run=going_on).stderr
 
 
 def test_stopped_when_one_judge_is_saved_and_another_is_not_they_end_as_a_straight_run(copy, networks, monkeypatch):

@@ -1,5 +1,7 @@
 """Recipes: every mistake is one clear line, all of them at once."""
 
+import re
+
 import pytest
 
 from aifeedback_dpo import config
@@ -30,6 +32,28 @@ def test_all_mistakes_are_told_at_once_with_paths_and_the_nearest_key():
     assert "unknown key 'modle', did you mean 'model'?" in message
     assert "'generate.steps' is 'none'" in message
     assert "'prompts.train' is 0" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.lr", "train.learning_rate"),
+        ("train.bs", "train.batch_size"),
+        ("beta", "train.beta"),
+        ("steps", "generate.steps or train.steps"),
+    ],
+)
+def test_a_key_that_is_short_for_another_or_lacks_its_section_is_told(key, meant):
+    with pytest.raises(UserError, match=f"unknown key '{key}', did you mean '{re.escape(meant)}'"):
+        config.load("shapes", [f"{key}=1"])
+
+
+def test_accelerates_names_of_precisions_are_torchs():
+    recipe = config.load("shapes", ["train.precision=bf16", "model.dtype=bf16"])
+    assert (recipe.train.precision, recipe.model.dtype) == ("bfloat16", "bfloat16")
+    assert config.load("shapes", ["train.precision=fp32"]) == config.load("shapes", ["train.precision=float32"])
+    with pytest.raises(UserError, match=r"'train\.precision' is 'bf17'"):
+        config.load("shapes", ["train.precision=bf17"])
 
 
 def test_a_recipe_nobody_knows_names_the_nearest():
