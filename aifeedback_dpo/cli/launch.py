@@ -46,11 +46,8 @@ SHARDED = "FSDP"
 PARALLEL = ("NO", "MULTI_GPU", "MULTI_CPU", SHARDED)
 OURS = ("num_processes", "config_file")
 LAUNCHED_BY = "DDPO_LAUNCHED_BY"
-A_MOMENT, A_FEW, A_WHILE = (
-    1.0,
-    3.0,
-    10.0,
-)  # seconds; a launcher ends its processes a tenth of a second after one has failed
+A_MOMENT, A_FEW, A_WHILE = 1.0, 3.0, 10.0
+"""Seconds. A launcher ends its processes a tenth of a second after one has failed."""
 
 
 class Launch(NamedTuple):

@@ -209,13 +209,11 @@ class Group:
         rates = [self.members[at].policy.rate.get_last_lr()[0] for at in stepped]
         norms = torch.stack([torch.as_tensor(self.members[at].policy.step()) for at in stepped])
         table = torch.cat([table, norms.to(table).view(-1, 1)], dim=1)
-        said = torch.cat(
-            [table.view(-1), *(errors.view(-1) for _, errors in fresh)]
-        ).cpu()  # the one wait for the device
-        told, *answers = said.split([table.numel(), *(errors.numel() for _, errors in fresh)])
-        self._learn(
-            visits, [(part, errors.view(2, -1).numpy()) for (part, _), errors in zip(fresh, answers, strict=True)]
-        )
+        asked = [errors.view(-1) for _, errors in fresh]
+        read = torch.cat([table.view(-1), *asked]).cpu()  # the one wait for the device
+        told, *answers = read.split([table.numel(), *map(len, asked)])
+        said = [(part, errors.view(2, -1).numpy()) for (part, _), errors in zip(fresh, answers, strict=True)]
+        self._learn(visits, said)
         seconds = time.perf_counter() - started
         for at, values, rate in zip(stepped, told.view_as(table).tolist(), rates, strict=True):
             row = {"step": number, "pairs": totals[at], **step.means(values[:-1], totals[at])}
