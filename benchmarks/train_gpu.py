@@ -34,7 +34,6 @@ WARM_UP, TIMED = 3, 10
 WORKERS = 8  # that read pictures for the published loop, since decoding large ones would keep a GPU waiting
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense, as their maker states; SXM
 
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CLIP_BIG_G = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -42,16 +41,6 @@ CLIP_BIG_G = {
     "num_attention_heads": 20,
     "hidden_act": "gelu",
     "projection_dim": 1280,
-}
-# stable-diffusion-v1-5/stable-diffusion-v1-5
-SD15: dict[str, Any] = {
-    "unet": {
-        "block_out_channels": (320, 640, 1280, 1280),
-        "cross_attention_dim": 768,
-        "attention_head_dim": 8,
-    },
-    "vae": {"block_out_channels": (128, 256, 512, 512)},
-    "texts": [CLIP_L],
 }
 # stabilityai/stable-diffusion-xl-base-1.0
 SDXL: dict[str, Any] = {
@@ -68,7 +57,7 @@ SDXL: dict[str, Any] = {
         "projection_class_embeddings_input_dim": 2816,
     },
     "vae": {"block_out_channels": (128, 256, 512, 512), "scaling_factor": 0.13025},
-    "texts": [CLIP_L, CLIP_BIG_G],
+    "texts": [worlds.CLIP_L, CLIP_BIG_G],
 }
 TINY_XL: dict[str, Any] = {
     **worlds.TINY,
@@ -94,7 +83,7 @@ class Architecture:
     gradient_checkpointing: bool
 
 
-ARCHITECTURES = (Architecture("SD 1.5", SD15, 512, 77, False), Architecture("SDXL", SDXL, 1024, 77, True))
+ARCHITECTURES = (Architecture("SD 1.5", worlds.SD15, 512, 77, False), Architecture("SDXL", SDXL, 1024, 77, True))
 TINY = (Architecture("tiny SD", worlds.TINY, 16, 16, False), Architecture("tiny SDXL", TINY_XL, 16, 16, True))
 
 

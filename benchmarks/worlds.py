@@ -37,6 +37,18 @@ from aifeedback_dpo.store import Run, encode_image
 SIDE, TOKENS = 128, 16
 ROWS_A_PART = 8192
 
+CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+# stable-diffusion-v1-5/stable-diffusion-v1-5
+SD15: dict[str, Any] = {
+    "unet": {
+        "block_out_channels": (320, 640, 1280, 1280),
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+    },
+    "vae": {"block_out_channels": (128, 256, 512, 512)},
+    "texts": [CLIP_L],
+}
+
 # A quarter of every width of SD 1.5, at a quarter of its side. Attention weighs less over so few tokens, so the last two
 # widths of the autoencoder are 112 and not 128: encoding is then to a forward pass as at 512 px, 1.12 to 0.80 TFLOP.
 QUARTER: dict[str, Any] = {

@@ -249,7 +249,8 @@ def test_a_dry_run_shows_the_launch_and_does_not_launch(untrained, monkeypatch):
     told = ["train", "--run", str(untrained), "--num-processes", "2", "--dry-run", "--", "--main_process_port", "29501"]
     shown = CliRunner().invoke(app, told)
     assert shown.exit_code == 0, shown.output
-    line = shown.stdout.splitlines()[-1]
+    line, note = shown.stdout.splitlines()[-2:]
+    assert "the recipe in that line is written when `ddpo train` launches it" in note
     assert line.startswith(
         f"accelerate launch --multi_gpu --num_processes=2 --config_file={SHIPPED} --main_process_port 2950"
     )
