@@ -84,6 +84,7 @@ class Group:
     accelerator: Accelerator
     seed: int
     show: Callable[["Group", int], None]
+    stop: Callable[[], bool]
     objective: losses.Objective = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +101,10 @@ class Group:
         return bool(self.accelerator.is_main_process)
 
     def train(self, start: int, bar: engine.Bar) -> None:
-        """Steps `start` to the last. A step whose pairs are all ties of a judge changes nothing for that judge."""
+        """Steps `start` to the last. A step whose pairs are all ties of a judge changes nothing for that judge.
+
+        Raises KeyboardInterrupt, after a step that is saved, where a stop was asked for before the last one.
+        """
         settings = self.settings
         order = batches.schedule(
             self.located.pair_ids,
@@ -118,8 +122,11 @@ class Group:
                     if not any(member.going for member in self.members):
                         break
                     self._step(number, visits, parts)
-                    self._between(number + 1)
+                    stopping = self.stop() and number + 1 < settings.steps
+                    self._between(number + 1, stopping=stopping)
                     bar.advance(1)
+                    if stopping:
+                        raise KeyboardInterrupt
         finally:
             if self.references:
                 self.references.commit()
@@ -276,7 +283,7 @@ class Group:
             with (member.job.folder / "speed.jsonl").open("a") as timed:
                 timed.write(json.dumps(speed) + "\n")
 
-    def _between(self, done: int) -> None:
+    def _between(self, done: int, *, stopping: bool) -> None:
         """What happens after a step: a look at the held-out pairs, the log, pictures, a checkpoint."""
         settings, last = self.settings, done == self.settings.steps
         fresh = [at for at, each in enumerate(self.members) if each.last and each.last["step"] == done - 1]
@@ -291,10 +298,10 @@ class Group:
                 member.log.write(json.dumps(row) + "\n")
                 member.log.flush()
                 tracking.log(self.accelerator, member.job.name, row)
-        self._keep([self.members[at] for at in fresh], done)
+        self._keep([self.members[at] for at in fresh], done, stopping=stopping)
         self.show(self, done)
 
-    def _keep(self, fresh: Sequence[Member], done: int) -> None:
+    def _keep(self, fresh: Sequence[Member], done: int, *, stopping: bool) -> None:
         """Saves what goes on; drops what a failed step began at, and all but the last few once a step has followed them."""
         settings = self.settings
         for member in fresh if self.main else ():
@@ -302,7 +309,8 @@ class Group:
                 checkpoint.drop(member.job, after=member.good)
             elif (done - 1) % settings.checkpoint_steps == 0:
                 checkpoint.prune(member.job, keep=settings.keep_checkpoints)
-        if done % settings.checkpoint_steps == 0 and done < settings.steps and (self.main or self.network.sharded):
+        due = stopping or (done % settings.checkpoint_steps == 0 and done < settings.steps)
+        if due and (self.main or self.network.sharded):
             if self.references:
                 self.references.commit()
             for member in self.members:

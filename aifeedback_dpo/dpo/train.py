@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,18 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from aifeedback_dpo import engine, models
-from aifeedback_dpo.dpo import batches, cache, checkpoint, jobs, losses, outcome, sharding, tracking, validation
+from aifeedback_dpo.dpo import (
+    batches,
+    cache,
+    checkpoint,
+    jobs,
+    losses,
+    outcome,
+    sharding,
+    stopping,
+    tracking,
+    validation,
+)
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job, Plan
@@ -65,9 +76,12 @@ def train(
             ready=accelerator.wait_for_everyone,
         )
         try:
-            for start, members in groups:
-                failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress)
-                accelerator.wait_for_everyone()
+            with stopping.on_request(alone=accelerator.num_processes == 1) as stop:
+                for left, (start, members) in zip(range(len(groups))[::-1], groups, strict=True):
+                    failures += _train_group(run, planned, members, start, model, prepared, accelerator, progress, stop)
+                    accelerator.wait_for_everyone()
+                    if left and stop():
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             progress.note(_kept(planned.jobs, settings))
             raise
@@ -132,6 +146,7 @@ def _train_group(
     prepared: Cache,
     accelerator: Accelerator,
     progress: engine.Progress,
+    stop: Callable[[], bool],
 ) -> list[str]:
     """Trains the policies of a group and keeps those that went well; gives what to say of the others."""
     settings, seed = run.recipe.train, derive(members[0].seed, "train")
@@ -178,6 +193,7 @@ def _train_group(
             accelerator=accelerator,
             seed=seed,
             show=gallery.show,
+            stop=stop,
         )
         name = f"{', '.join(job.title for job in members)}; seed {members[0].seed}"
         progress.note(_said(name, settings, planned, prepared, start, accelerator))

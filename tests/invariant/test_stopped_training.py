@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -170,6 +171,51 @@ def test_a_kill_at_any_moment_loses_only_what_was_under_way(copy, trained):
     assert killed.exit_code == -9, killed.said
     assert saved(run) == {"human": [1, 2], "pickscore": [1, 2], "random": [1, 2]}
     labelled.train(run)
+    assert_ended_as(trained, run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_under_way_end_and_saves_it(copy, trained, monkeypatch, number):
+    run, step, steps = copy(), Policy.step, []
+
+    def step_and_signal(policy):
+        steps.append(policy)
+        if len(steps) == 5:  # the second judge's in the second step
+            signal.raise_signal(number)
+        return step(policy)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Policy, "step", step_and_signal)
+        result = ddpo("train", "train.checkpoint_steps=9", run=run)
+    assert result.exit_code == INTERRUPTED
+    assert "Saved up to step 2 of 4" in result.stderr
+    assert saved(run) == {judge: [2] for judge in JUDGES}
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert "going on after step 2" in labelled.train(run).stderr
+    assert_ended_as(trained, run)
+
+
+def test_a_second_interrupt_stops_at_once_and_one_in_the_last_step_stops_nothing(copy, trained, monkeypatch):
+    run, step, steps = copy(), Policy.step, []
+
+    def interrupted_twice(policy):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return step(policy)
+
+    def interrupted_at_the_end(policy):
+        steps.append(policy)
+        if len(steps) == 4 * len(JUDGES):
+            signal.raise_signal(signal.SIGINT)
+        return step(policy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Policy, "step", interrupted_twice)
+        assert ddpo("train", run=run).exit_code == INTERRUPTED
+        assert saved(run) == {}
+        patched.setattr(Policy, "step", interrupted_at_the_end)
+        labelled.train(run)
     assert_ended_as(trained, run)
 
 
