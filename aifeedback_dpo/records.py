@@ -162,3 +162,13 @@ def hub_schema(schema: pa.Schema) -> pa.Schema:
         if feature.get("dtype") == "float":
             feature["dtype"] = "float32"
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def card(name: str, about: str) -> str:
+    """A run's dataset card, so that `load_dataset(folder, "images")` works."""
+    configs = "".join(f"- config_name: {table}\n  data_files: {table}/**/*.parquet\n" for table in TABLES)
+    return (
+        f"---\nconfigs:\n{configs}---\n\n# {name}\n\n{about}\n\n"
+        'Made by `ddpo`. Each table opens with `datasets.load_dataset("<this folder>", "images")`; '
+        "`recipe.yaml` tells the settings and `manifest.json` what made what.\n"
+    )

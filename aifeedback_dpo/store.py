@@ -186,7 +186,7 @@ class Run:
             recipe = recipe.model_copy(update={"train": saved.train})
         if saved != recipe:
             self.write_text(self.root / "recipe.yaml", config.dump(recipe))
-            self.write_text(self.root / "README.md", _card(recipe))
+            self.write_text(self.root / "README.md", records.card(recipe.name, recipe.about))
         self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
     def saved(self) -> Recipe | None:
@@ -291,13 +291,3 @@ def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Tabl
             f"{path} is corrupted ({reason}). Delete it and run {REMADE_BY[table]} again; the rest is kept"
         ) from error
     return part.replace_schema_metadata(None)
-
-
-def _card(recipe: Recipe) -> str:
-    """A dataset card, so that `load_dataset(folder, "images")` works."""
-    configs = "".join(f"- config_name: {table}\n  data_files: {table}/**/*.parquet\n" for table in TABLES)
-    return (
-        f"---\nconfigs:\n{configs}---\n\n# {recipe.name}\n\n{recipe.about}\n\n"
-        'Made by `ddpo`. Each table opens with `datasets.load_dataset("<this folder>", "images")`; '
-        "`recipe.yaml` tells the settings and `manifest.json` what made what.\n"
-    )

@@ -6,6 +6,7 @@ Draws and orders are counted and not drawn from a state, so this is all that a r
 import hashlib
 import json
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -79,17 +80,20 @@ def load(job: Job, step: int) -> Checkpoint:
 
 def cut(run: Run, path: Path, step: int) -> None:
     """Takes the rows off a log that are of steps from this one on, which are done again, and the line that a kill cut short."""
-    kept = "".join(json.dumps(row) + "\n" for row in history(path, step))
-    if path.exists() and path.read_text() != kept:
+    there = path.read_text() if path.exists() else ""
+    kept = "".join(json.dumps(row) + "\n" for row in _before(there, step))
+    if there != kept:
         run.write_text(path, kept)
 
 
 def history(path: Path, step: int) -> list[dict[str, Any]]:
     """The rows of a log up to this step."""
-    if not path.exists():
-        return []
+    return _before(path.read_text(), step) if path.exists() else []
+
+
+def _before(log: str, step: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
+    for line in log.splitlines():
         try:
             row = json.loads(line)
         except ValueError:
@@ -102,12 +106,8 @@ def history(path: Path, step: int) -> list[dict[str, Any]]:
 
 def _is_whole(path: Path) -> bool:
     """Whether a checkpoint ends with the sum of what comes before."""
-    with path.open("rb") as file:
-        left, summed = path.stat().st_size - hashlib.sha256().digest_size, hashlib.sha256()
-        while left > 0:
-            chunk = file.read(min(left, 1 << 20))
-            if not chunk:
-                return False
-            summed.update(chunk)
-            left -= len(chunk)
-        return file.read() == summed.digest()
+    size = hashlib.sha256().digest_size
+    if path.stat().st_size <= size:
+        return False
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as pages, memoryview(pages) as data:
+        return hashlib.sha256(data[:-size]).digest() == data[-size:]

@@ -62,6 +62,10 @@ class Job:
     def ties(self) -> int:
         return int((self.p_a == 0.5).sum())
 
+    def said(self, visits: Sequence[batches.Visit]) -> Floats:
+        """The judge's p_a of these."""
+        return self.p_a[[row for row, _ in visits]]
+
     @property
     def done(self) -> bool:
         return (self.folder / "policy.json").exists()

@@ -5,13 +5,12 @@ Each policy's trajectory is that of training it alone, and a pair costs the refe
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -19,16 +18,15 @@ from torch import Tensor
 
 from aifeedback_dpo import engine
 from aifeedback_dpo.dpo import batches, checkpoint, losses, step, tracking
-from aifeedback_dpo.dpo.batches import Floats, Visit
-from aifeedback_dpo.dpo.cache import Cache
+from aifeedback_dpo.dpo.batches import Visit
 from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job
+from aifeedback_dpo.dpo.loader import Loader
 from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.dpo.policy import Policy
 from aifeedback_dpo.dpo.references import Errors, References
 from aifeedback_dpo.dpo.stability import Watch
-from aifeedback_dpo.dpo.step import Located, Part
-from aifeedback_dpo.models.schedules import Schedule
+from aifeedback_dpo.dpo.step import Part
 from aifeedback_dpo.settings.training import Train
 from aifeedback_dpo.store import Run
 
@@ -65,24 +63,16 @@ class Member:
 
 @dataclass
 class Group:
-    """Policies that are trained together: all of one seed, or one whose every weight is trained.
-
-    `decided` marks the pairs that the networks see: those of which some judge that is asked for took a side, were its policy
-    finished already. What is left of a group goes on in the same batches, and so to the same bits.
-    """
+    """Policies that are trained together: all of one seed, or one whose every weight is trained."""
 
     run: Run
     settings: Train
-    schedule: Schedule
     network: Network
     members: list[Member]
-    cache: Cache
-    located: Located
-    decided: npt.NDArray[np.bool_]
+    loader: Loader
     references: References | None
     held_out: HeldOut | None
     accelerator: Accelerator
-    seed: int
     show: Callable[["Group", int], None]
     stop: Callable[[], bool]
     objective: losses.Objective = field(init=False)
@@ -92,8 +82,6 @@ class Group:
         self.objective = losses.objective(
             settings.objective, beta=settings.beta, smoothing=settings.smoothing, alpha=settings.alpha
         )
-        self.share = settings.batch_size // self.accelerator.num_processes
-        self.micro = settings.micro_batch_size or self.share
 
     @property
     def main(self) -> bool:
@@ -106,19 +94,9 @@ class Group:
         Raises KeyboardInterrupt, after a step that is saved, where a stop was asked for before the last one.
         """
         settings = self.settings
-        order = batches.schedule(
-            self.located.pair_ids,
-            size=settings.batch_size,
-            steps=settings.steps,
-            seed=self.seed,
-            draws=settings.draws,
-            start=start,
-        )
         try:
-            with ThreadPoolExecutor(1) as ahead:
-                for number, (visits, parts) in zip(
-                    range(start, settings.steps), self._ahead(order, ahead), strict=True
-                ):
+            with closing(self.loader.ahead(start)) as made:
+                for number, (visits, parts) in zip(range(start, settings.steps), made, strict=True):
                     if not any(member.going for member in self.members):
                         break
                     self._step(number, visits, parts)
@@ -131,58 +109,9 @@ class Group:
             if self.references:
                 self.references.commit()
 
-    def _ahead(
-        self, order: Iterator[list[Visit]], ahead: ThreadPoolExecutor
-    ) -> Iterator[tuple[list[Visit], list[Part]]]:
-        """The batches, each made while the networks work on the one before."""
-        waiting = None
-        for visits in order:
-            made = ahead.submit(self._parts, visits)
-            if waiting:
-                yield waiting[0], waiting[1].result()
-            waiting = visits, made
-        if waiting:
-            yield waiting[0], waiting[1].result()
-
-    def _parts(self, visits: list[Visit]) -> list[Part]:
-        """This process's share of a batch, in micro-batches, of pairs that some judge decided."""
-        first = self.accelerator.process_index * self.share
-        mine, parts = visits[first : first + self.share], []
-        soft = self.settings.labels == "soft"
-        sharded = self.network.sharded
-        for at in range(0, len(mine), self.micro):
-            chunk = mine[at : at + self.micro]
-            kept = self._wanted(chunk)
-            own = len(kept)
-            if sharded and not kept:  # all processes must call the network equally often
-                kept = self._wanted(visits)[:1]
-            if not kept:
-                continue
-            if self.settings.compile:
-                kept += kept[:1] * (len(chunk) - len(kept))
-            batch = step.make_batch(
-                self.schedule, self.cache, self.located, kept, settings=self.settings, seed=self.seed
-            )
-            labels = [step.view(self._p_a(member, kept[:own]), soft=soft) for member in self.members]
-            asked = self._everywhere(visits, at) if sharded else kept
-            parts.append(Part(kept, own, batch, labels, asked))
-        return parts
-
-    def _wanted(self, visits: Sequence[Visit]) -> list[Visit]:
-        """Those of pairs that some judge decided."""
-        return [visit for visit in visits if self.decided[visit[0]]]
-
-    def _everywhere(self, visits: list[Visit], at: int) -> list[Visit]:
-        """What all processes have in the micro-batch that begins `at` so many pairs of their share, and some judge decided."""
-        starts = range(at, len(visits), self.share)
-        return self._wanted([visit for start in starts for visit in visits[start : start + self.micro]])
-
-    def _p_a(self, member: Member, visits: Sequence[Visit]) -> Floats:
-        return member.job.p_a[[row for row, _ in visits]]
-
     def _step(self, number: int, visits: list[Visit], parts: list[Part]) -> None:
         started = time.perf_counter()
-        totals = [int(batches.decided(self._p_a(member, visits)).sum()) for member in self.members]
+        totals = [int(batches.decided(member.job.said(visits)).sum()) for member in self.members]
         device = self.accelerator.device
         sums: dict[int, Tensor] = {}
         fresh: list[tuple[Part, Tensor]] = []
@@ -241,7 +170,7 @@ class Group:
 
     def _learn(self, visits: Sequence[Visit], fresh: Sequence[tuple[Part, Errors]]) -> None:
         """Takes up what the reference said of a batch, in every process what it said in all of them."""
-        if self.references is None or self.references.complete(self._wanted(visits)):
+        if self.references is None or self.references.complete(self.loader.wanted(visits)):
             return
         said = []
         for part, errors in fresh:

@@ -18,7 +18,6 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from aifeedback_dpo import engine, models
 from aifeedback_dpo.dpo import (
-    batches,
     cache,
     checkpoint,
     jobs,
@@ -32,6 +31,7 @@ from aifeedback_dpo.dpo import (
 from aifeedback_dpo.dpo.cache import Cache
 from aifeedback_dpo.dpo.held_out import HeldOut
 from aifeedback_dpo.dpo.jobs import Job, Plan
+from aifeedback_dpo.dpo.loader import Loader
 from aifeedback_dpo.dpo.loop import Group, Member
 from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.dpo.policy import Policy, learning_rate
@@ -150,12 +150,22 @@ def _train_group(
 ) -> list[str]:
     """Trains the policies of a group and keeps those that went well; gives what to say of the others."""
     settings, seed = run.recipe.train, derive(members[0].seed, "train")
-    located = _locate(planned.pairs, planned.heard, prepared)
-    decided = planned.decided(members)
+    loader = Loader(
+        schedule=model.schedule,
+        cache=prepared,
+        located=_locate(planned.pairs, planned.heard, prepared),
+        jobs=members,
+        decided=planned.decided(members),
+        settings=settings,
+        seed=seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        sharded=_reshards(accelerator) is not None,
+    )
     references = _references(run, planned, model, seed, writes=accelerator.is_main_process)
     with ExitStack() as stack:
         stack.enter_context(model.placed())
-        asked = bool(planned.held_out.num_rows) or _asked(references, located, decided, settings, seed, start)
+        asked = bool(planned.held_out.num_rows) or (references is not None and loader.needs(references, start))
         network = Network(
             model, settings, accelerator, policies=len(members), seed=seed, asked=asked, reshard=_reshards(accelerator)
         )
@@ -182,16 +192,12 @@ def _train_group(
         group = Group(
             run=run,
             settings=settings,
-            schedule=model.schedule,
             network=network,
             members=running,
-            cache=prepared,
-            located=located,
-            decided=decided,
+            loader=loader,
             references=references,
             held_out=held_out,
             accelerator=accelerator,
-            seed=seed,
             show=gallery.show,
             stop=stop,
         )
@@ -209,23 +215,6 @@ def _train_group(
             elif writes:
                 failures.append(outcome.stop(run, member))
     return failures
-
-
-def _asked(
-    references: References | None,
-    located: Located,
-    decided: npt.NDArray[np.bool_],
-    settings: Train,
-    seed: int,
-    start: int,
-) -> bool:
-    """Whether the steps to come need the reference itself, and not only what it has said before of pairs that are decided."""
-    if references is None:
-        return False
-    order = batches.schedule(
-        located.pair_ids, size=settings.batch_size, steps=settings.steps, seed=seed, draws=settings.draws, start=start
-    )
-    return not all(references.complete([visit for visit in visits if decided[visit[0]]]) for visits in order)
 
 
 def _begin(run: Run, job: Job, policy: Policy, start: int, accelerator: Accelerator) -> list[dict[str, Any]]:
