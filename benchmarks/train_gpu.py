@@ -25,7 +25,7 @@ from peft import LoraConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from aifeedback_dpo.store import Run
-from benchmarks import published_loop, worlds
+from benchmarks import architectures, published_loop, worlds
 from benchmarks.train_throughput import ours
 
 CUDA = torch.cuda.is_available()
@@ -33,43 +33,6 @@ RANK, PAIRS = 16, 48
 WARM_UP, TIMED = 3, 10
 WORKERS = 8  # that read pictures for the published loop, since decoding large ones would keep a GPU waiting
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense, as their maker states; SXM
-
-CLIP_BIG_G = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "hidden_act": "gelu",
-    "projection_dim": 1280,
-}
-# stabilityai/stable-diffusion-xl-base-1.0
-SDXL: dict[str, Any] = {
-    "unet": {
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-    "vae": {"block_out_channels": (128, 256, 512, 512), "scaling_factor": 0.13025},
-    "texts": [worlds.CLIP_L, CLIP_BIG_G],
-}
-TINY_XL: dict[str, Any] = {
-    **worlds.TINY,
-    "unet": {
-        **worlds.TINY["unet"],
-        "cross_attention_dim": 32,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + 16,
-    },
-    "texts": [*worlds.TINY["texts"], {**worlds.TINY["texts"][0], "projection_dim": 16}],
-}
 
 
 @dataclass(frozen=True)
@@ -83,8 +46,14 @@ class Architecture:
     gradient_checkpointing: bool
 
 
-ARCHITECTURES = (Architecture("SD 1.5", worlds.SD15, 512, 77, False), Architecture("SDXL", SDXL, 1024, 77, True))
-TINY = (Architecture("tiny SD", worlds.TINY, 16, 16, False), Architecture("tiny SDXL", TINY_XL, 16, 16, True))
+ARCHITECTURES = (
+    Architecture("SD 1.5", architectures.SD15, 512, 77, False),
+    Architecture("SDXL", architectures.SDXL, 1024, 77, True),
+)
+TINY = (
+    Architecture("tiny SD", architectures.TINY, 16, 16, False),
+    Architecture("tiny SDXL", architectures.TINY_XL, 16, 16, True),
+)
 
 
 def flops(architecture: Architecture) -> tuple[int, int]:

@@ -27,11 +27,11 @@ import torch
 from aifeedback_dpo import config, engine
 from aifeedback_dpo.dpo.train import train
 from aifeedback_dpo.store import Run
-from benchmarks import published_loop, worlds
+from benchmarks import architectures, published_loop, worlds
 
 JUDGES = ("human", "pickscore", "clip", "aesthetic")
 BATCH = 8
-WHOLE_SIDE = 256  # pixels, at which a step of SD 1.5 takes a CPU less than a minute
+WHOLE_SIDE = 256  # pixels: a quarter of the latents of 512, so that a CPU is done with a step of SD 1.5
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def memory(folder: Path, run: Run, size: Size) -> Iterator[str]:
     for shown, name in rows.items():
         yield f"| {shown} | {peak(name, run.root):,} |"
     if size.whole:
-        whole = worlds.write(folder / "sd15", **worlds.SD15, side=WHOLE_SIDE, tokens=77)
+        whole = worlds.write(folder / "sd15", **architectures.SD15, side=WHOLE_SIDE, tokens=77)
         layout = {"channels_last": False}  # which copies what a CPU has mapped from the disk
         run = worlds.run(
             folder / "sd15-run", whole, 2, JUDGES[:1], side=WHOLE_SIDE, candidates=2, batch_size=1, steps=2, **layout
@@ -226,7 +226,7 @@ def main() -> None:
     from benchmarks.label_throughput import machine  # here, so that no scorer is loaded where memory is measured
 
     size = QUICK if asked.quick else FULL
-    encoding, forward = worlds.flops(worlds.QUARTER["unet"], worlds.QUARTER["vae"], worlds.SIDE)
+    encoding, forward = worlds.flops(architectures.QUARTER["unet"], architectures.QUARTER["vae"], worlds.SIDE)
     print(f"{machine()}; torch {torch.__version__}; {datetime.now(UTC):%Y-%m-%d}")
     print(f"medians of {size.timed} steps, and of {size.turns} trainings from nothing")
     print(f"UNet {forward / 1e9:.2f} GFLOP a picture, encoding {encoding / 1e9:.2f}; batches of {BATCH} pairs\n")

@@ -33,47 +33,10 @@ from aifeedback_dpo import config, shapes
 from aifeedback_dpo.records import content_id, pair_id, prompt_id
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run, encode_image
+from benchmarks import architectures
 
 SIDE, TOKENS = 128, 16
 ROWS_A_PART = 8192
-
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-# stable-diffusion-v1-5/stable-diffusion-v1-5
-SD15: dict[str, Any] = {
-    "unet": {
-        "block_out_channels": (320, 640, 1280, 1280),
-        "cross_attention_dim": 768,
-        "attention_head_dim": 8,
-    },
-    "vae": {"block_out_channels": (128, 256, 512, 512)},
-    "texts": [CLIP_L],
-}
-
-# A quarter of every width of SD 1.5, at a quarter of its side. Attention weighs less over so few tokens, so the last two
-# widths of the autoencoder are 112 and not 128: encoding is then to a forward pass as at 512 px, 1.12 to 0.80 TFLOP.
-QUARTER: dict[str, Any] = {
-    "unet": {
-        "block_out_channels": (80, 160, 320, 320),
-        "cross_attention_dim": 192,
-        "attention_head_dim": 8,
-        "norm_num_groups": 8,
-    },
-    "vae": {"block_out_channels": (32, 64, 112, 112), "norm_num_groups": 8},
-    "texts": [{"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 3, "num_attention_heads": 4}],
-}
-
-# As small as the layout allows: for what grows with the number of pairs, and not with the network. Pictures of 16 pixels.
-TINY: dict[str, Any] = {
-    "unet": {
-        "block_out_channels": (8, 16),
-        "cross_attention_dim": 16,
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-        "layers_per_block": 1,
-    },
-    "vae": {"block_out_channels": (8, 8), "norm_num_groups": 4, "layers_per_block": 1},
-    "texts": [{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}],
-}
 
 
 def quiet() -> None:
@@ -86,7 +49,7 @@ def quiet() -> None:
 
 def model(folder: Path, side: int = SIDE) -> Path:
     """SD 1.5 at a quarter of its widths, for pictures of `side` pixels and latents of an eighth of that, in `folder`."""
-    return write(folder, **QUARTER, side=side)
+    return write(folder, **architectures.QUARTER, side=side)
 
 
 def denoiser(widths: Mapping[str, Any], side: int) -> UNet2DConditionModel:
@@ -174,7 +137,7 @@ def synthetic_run(folder: Path, pairs: int) -> Run:
     Each has an id of its own, so all of them are encoded. 100,000 pairs are 66,668 pictures, written in 3 seconds.
     """
     side = 16
-    made = _empty(folder, write(folder / "model", **TINY, side=side), ["random"], dtype="float32")
+    made = _empty(folder, write(folder / "model", **architectures.TINY, side=side), ["random"], dtype="float32")
     bank = [encode_image(picture(number, side)) for number in range(64)]
     _fill(made, -(-pairs // 6), 4, ["random"], (bank[number % 64] for number in count()), side)
     return made
@@ -297,7 +260,7 @@ def _commit(run: Run, table: str, rows: Sequence[dict[str, Any]], name: str | No
 
 def main() -> None:
     """Prints what one picture costs."""
-    encoding, predicting = flops(QUARTER["unet"], QUARTER["vae"], SIDE)
+    encoding, predicting = flops(architectures.QUARTER["unet"], architectures.QUARTER["vae"], SIDE)
     print(f"autoencoder, encoding: {encoding / 1e9:.2f} GFLOP a picture of {SIDE} px")
     print(f"UNet, forward: {predicting / 1e9:.2f} GFLOP")
     print(f"the ratio is {encoding / predicting:.2f}; that of SD 1.5 at 512 px is 1.39")

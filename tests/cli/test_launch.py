@@ -158,11 +158,8 @@ def test_arguments_that_the_launcher_cannot_follow_are_one_line(passed_on, words
         ({}, UserError("no"), []),
         ({**SECOND, "RANK": "0", "LOCAL_RANK": "0"}, UserError("no"), []),
         ({**SECOND, "RANK": "0", "LOCAL_RANK": "0"}, RuntimeError("broken pipe"), [launch.A_MOMENT]),
-        (
-            {**SECOND, "LOCAL_RANK": "0"},
-            UserError("no"),
-            [launch.A_FEW],
-        ),  # of another machine, or each task's as in srun
+        # the first of another machine, or any task of srun
+        ({**SECOND, "LOCAL_RANK": "0"}, UserError("no"), [launch.A_FEW]),
         (SECOND, UserError("no"), [launch.A_WHILE]),
         (SECOND, DataError("image 7 cannot be read"), [launch.A_WHILE]),
     ],
@@ -265,6 +262,9 @@ def test_what_is_wrong_is_told_before_anything_is_launched(untrained, monkeypatc
     for arguments, word in (
         (("--judge", "clpi"), "did you mean 'clip'"),
         (("train.bta=1",), "did you mean 'train.beta'"),
+        (("train.batch_size=5",), "train.batch_size=5 does not divide among 2 processes; take a multiple of 2"),
+        (("train.batch_size=5", "--dry-run"), "does not divide"),
+        (("--launcher", "fsdp2", "train.compile=true"), "train.compile=true does not go with sharding"),
     ):
         refused = ddpo("train", "--num-processes", "2", *arguments, run=untrained)
         assert refused.exit_code == 2

@@ -10,7 +10,9 @@ import pytest
 from aifeedback_dpo.dpo import train
 from aifeedback_dpo.dpo.network import Network
 from tests import labelled, tiny
-from tests.labelled import fingerprint
+from tests.conftest import ddpo
+from tests.labelled import JUDGES, fingerprint
+from tests.stopped import INTERRUPTED, stopping
 
 
 class Watched(Network):
@@ -64,6 +66,20 @@ def trained(base, tmp_path_factory) -> Path:
     run = Path(shutil.copytree(base, tmp_path_factory.mktemp("trained") / "run"))
     labelled.train(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def begun(base, tmp_path_factory) -> Path:
+    """Three judges, interrupted after the third of four steps, with all checkpoints kept. Tests copy it."""
+    run = Path(shutil.copytree(base, tmp_path_factory.mktemp("begun") / "run"))
+    with stopping({(JUDGES[-1], 3)}):
+        assert ddpo("train", "train.keep_checkpoints=9", run=run).exit_code == INTERRUPTED
+    return run
+
+
+@pytest.fixture
+def going_on(begun, tmp_path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "begun"))
 
 
 def untrained(run: Path) -> Path:

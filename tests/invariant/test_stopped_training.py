@@ -2,25 +2,19 @@
 
 import errno
 import shutil
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from aifeedback_dpo.dpo import checkpoint, outcome
-from aifeedback_dpo.dpo.policy import Policy
+from aifeedback_dpo.dpo import outcome
 from tests import labelled
 from tests.conftest import Forked, ddpo
-from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, saved, weights
+from tests.labelled import FULL, JUDGES, REORDERED, assert_alike, folder, saved
+from tests.stopped import INTERRUPTED, assert_ended_as, same, stopping
 
 pytestmark = pytest.mark.slow
 
-INTERRUPTED = 130
 WAYS = {
     "LoRAs of three judges": (),
     "all weights, and a mean of them": (*FULL, "train.ema=0.5", "train.schedule=cosine"),
@@ -58,58 +52,6 @@ def save(state, file):
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = save
 """
-
-
-@pytest.fixture(scope="module")
-def begun(base, tmp_path_factory) -> Path:
-    """Three judges, interrupted after the third of four steps, with all checkpoints kept. Tests copy it."""
-    run = Path(shutil.copytree(base, tmp_path_factory.mktemp("begun") / "run"))
-    with stopping({(JUDGES[-1], 3)}):
-        assert ddpo("train", "train.keep_checkpoints=9", run=run).exit_code == INTERRUPTED
-    return run
-
-
-@pytest.fixture
-def going_on(begun, tmp_path) -> Path:
-    return Path(shutil.copytree(begun, tmp_path / "begun"))
-
-
-@contextmanager
-def stopping(after: set[tuple[str, int]]) -> Iterator[dict[tuple[str, int], Any]]:
-    """Interrupts training after these (judge, step) are saved, once each; gives every state that is saved."""
-    states, save = {}, checkpoint.save
-
-    def save_and_stop(run, job, step, state):
-        save(run, job, step, state)
-        states[job.judge, step] = deepcopy(state)
-        if (job.judge, step) in after:
-            after.remove((job.judge, step))
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checkpoint, "save", save_and_stop)
-        yield states
-
-
-def same(one: Any, other: Any) -> bool:
-    """Bit for bit, at any depth."""
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and torch.equal(one, other)
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, Sequence) and not isinstance(one, str):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def assert_ended_as(trained: Path, run: Path, judges: Sequence[str] = JUDGES) -> None:
-    """The same files, bit for bit, and nothing left of what was under way."""
-    for judge in judges:
-        assert (folder(run, judge) / "metrics.jsonl").read_bytes() == (
-            folder(trained, judge) / "metrics.jsonl"
-        ).read_bytes()
-        assert same(weights(run, judge), weights(trained, judge)), judge
-    assert saved(run) == {}
 
 
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
@@ -172,66 +114,6 @@ def test_a_kill_at_any_moment_loses_only_what_was_under_way(copy, trained):
     assert saved(run) == {"human": [1, 2], "pickscore": [1, 2], "random": [1, 2]}
     labelled.train(run)
     assert_ended_as(trained, run)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_step_under_way_end_and_saves_it(copy, trained, monkeypatch, number):
-    run, step, steps = copy(), Policy.step, []
-
-    def step_and_signal(policy):
-        steps.append(policy)
-        if len(steps) == 5:  # the second judge's in the second step
-            signal.raise_signal(number)
-        return step(policy)
-
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with monkeypatch.context() as patched:
-        patched.setattr(Policy, "step", step_and_signal)
-        result = ddpo("train", "train.checkpoint_steps=9", run=run)
-    assert result.exit_code == INTERRUPTED
-    assert "Saved up to step 2 of 4" in result.stderr
-    assert saved(run) == {judge: [2] for judge in JUDGES}
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert "going on after step 2" in labelled.train(run).stderr
-    assert_ended_as(trained, run)
-
-
-def test_a_second_interrupt_stops_at_once_and_one_in_the_last_step_stops_nothing(copy, trained, monkeypatch):
-    run, step, steps = copy(), Policy.step, []
-
-    def interrupted_twice(policy):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        return step(policy)
-
-    def interrupted_at_the_end(policy):
-        steps.append(policy)
-        if len(steps) == 4 * len(JUDGES):
-            signal.raise_signal(signal.SIGINT)
-        return step(policy)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Policy, "step", interrupted_twice)
-        assert ddpo("train", run=run).exit_code == INTERRUPTED
-        assert saved(run) == {}
-        patched.setattr(Policy, "step", interrupted_at_the_end)
-        labelled.train(run)
-    assert_ended_as(trained, run)
-
-
-def test_an_interrupt_tells_what_was_saved(going_on, monkeypatch):
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Policy, "step", interrupted)
-        assert "Saved up to step 3 of 4" in ddpo("train", run=going_on).stderr
-        shutil.rmtree(folder(going_on, "random") / "checkpoints")
-        said = ddpo("train", run=going_on).stderr
-        assert "Saved: human (simulated), seed 0 up to step 3, pickscore, seed 0 up to step 3; train.checkpoint" in said
-        for judge in JUDGES:
-            shutil.rmtree(folder(going_on, judge))
-        assert "Saved: no step yet; train.checkpoint_steps=1" in ddpo("train", run=going_on).stderr
 
 
 def test_stopped_when_one_judge_is_saved_and_another_is_not_they_end_as_a_straight_run(copy, networks, monkeypatch):
