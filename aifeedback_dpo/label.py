@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from aifeedback_dpo import engine, judges, preferences, scorers
+from aifeedback_dpo import engine, judges, preferences, scorers, votes
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.judges import Asked
 from aifeedback_dpo.preferences import Column
@@ -84,10 +84,12 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequ
     run, asked = joined(run, names, judge)
     pairs = run.rows("pairs")
     if not pairs:
-        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
+        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` or `ddpo import` first")
     text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
     prompts = {pair[side]: text[pair["prompt_id"]] for pair in pairs for side in ("image_a", "image_b")}
     run.need(prompts)
+    if run.parts("votes"):
+        votes.need_people(run)
     _need_people(run, asked)
     loaded, judging = _load(run, asked, progress)
     for name, scorer in (loaded | judging).items():  # who joins is in the recipe once it has scored

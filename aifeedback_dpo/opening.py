@@ -9,7 +9,11 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.settings import Recipe
 from aifeedback_dpo.store import Run, saved_recipe
 
-SECTIONS = {"generate": ("name", "seed", "model", "prompts", "generate"), "label": ("label",)}
+SECTIONS = {
+    "generate": ("name", "seed", "model", "prompts", "generate"),
+    "import": ("name", "seed", "prompts"),
+    "label": ("label",),
+}
 CHOICES = ("label.ai", "label.tie_band", "label.consensus")
 RULES = (".slope", ".margin")  # of a scorer: preferences follow from scores anew, and a policy knows its labels by hash
 PACING = ("model.offload", "generate.batch_size", "label.batch_size")

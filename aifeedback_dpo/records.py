@@ -18,6 +18,7 @@ BASE = "base"
 HUMAN = "human"
 CONTROL = "random"
 CONSENSUS = "consensus"
+IMPORTED = "imported"
 
 Ids: TypeAlias = "pa.Array | pa.ChunkedArray | Sequence[str] | NDArray[np.bytes_]"
 
@@ -90,7 +91,20 @@ PREFERENCES = pa.schema(
         ("margin", pa.float32()),
         ("annotator", pa.string()),
         ("votes", pa.int32()),
+        ("seconds", pa.float32()),
         ("rule", pa.string()),
+    ]
+)
+
+VOTES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("annotator", pa.string()),
+        ("p_a", pa.float32()),
+        ("votes", pa.int32()),
+        ("seconds", pa.float32()),
+        ("source", pa.string()),
+        ("where", pa.string()),
     ]
 )
 
@@ -100,6 +114,7 @@ TABLES = {
     "pairs": PAIRS,
     "scores": SCORES,
     "answers": ANSWERS,
+    "votes": VOTES,
     "preferences": PREFERENCES,
 }
 KEYS = {
@@ -108,6 +123,7 @@ KEYS = {
     "pairs": "pair_id",
     "scores": "image_id",
     "answers": "pair_id",
+    "votes": "pair_id",
     "preferences": "pair_id",
 }
 

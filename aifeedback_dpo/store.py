@@ -4,6 +4,7 @@
       recipe.yaml  manifest.json  README.md        what was asked, who made what from what, a dataset card
       prompts/  images/  pairs/                     part-*.parquet
       scores/<scorer>/  answers/<judge>/            part-*.parquet
+      votes/<source>/                               part-*.parquet: what people said, one by one
       preferences/<judge>/                          part-*.parquet
       policies/<judge>/seed-<n>/                    weights in the diffusers format, metrics.jsonl, policy.json
       cache/  report/
@@ -37,12 +38,13 @@ from aifeedback_dpo.records import KEYS, TABLES, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
 REMADE_BY = {
-    "prompts": "`ddpo generate`",
-    "images": "`ddpo generate` (or, for held-out prompts, `ddpo compare`)",
-    "pairs": "`ddpo generate`",
+    "prompts": "`ddpo generate` or `ddpo import`",
+    "images": "`ddpo generate` or `ddpo import` (or, for held-out prompts, `ddpo compare`)",
+    "pairs": "`ddpo generate` or `ddpo import`",
     "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
     "answers": "`ddpo label`",
-    "preferences": "`ddpo label`",
+    "votes": "`ddpo import` or `ddpo annotate`",
+    "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate`)",
 }
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 
@@ -106,10 +108,13 @@ class Run:
         said = self.read("preferences", ["pair_id", "p_a"], judge)
         return records.rows_id(said.column("pair_id"), said.column("p_a").to_numpy())
 
-    def commit(self, table: str, rows: Sequence[Mapping[str, Any]], part: str, name: str | None = None) -> None:
+    def commit(
+        self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, part: str, name: str | None = None
+    ) -> None:
         """One part, all or nothing. `part` names it, so that the same work gives the same file."""
         schema = hub_schema(TABLES[table])
-        content = pa.Table.from_pylist(list(rows), schema=schema)
+        is_table = isinstance(rows, pa.Table)
+        content = rows.select(schema.names).cast(schema) if is_table else pa.Table.from_pylist(list(rows), schema)
         path = self.root / table / (name or "") / f"part-{part}.parquet"
         self.write(path, lambda file: pq.write_table(content, file, compression="zstd", write_page_checksum=True))
 
@@ -138,7 +143,11 @@ class Run:
 
     def made(self) -> list[str]:
         """The stages that have left something here; one that began and failed has not."""
+        works = self.manifest()["made_by"]
+        imported = any(work.startswith("import/") for work in works)
         stages = [stage for stage, tables in LEAVES.items() if any(self.parts(table) for table in tables)]
+        if imported:  # the pictures are others', until the recipe's model draws some as well
+            stages = ["import", *(stage for stage in stages if stage != "generate" or stage in works)]
         return [*stages, *(["train"] if self.policies() else [])]
 
     def policy_folder(self, judge: str, seed: int) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aifeedback_dpo import config, models
 from aifeedback_dpo.dpo import batches
@@ -119,9 +120,9 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
     Raises UserError for a judge without preferences, and for a policy that was trained from something else.
     """
     settings = run.recipe.train
-    every = run.read("pairs", COLUMNS)
+    every = _to_learn_from(run)
     if not every.num_rows:
-        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` first")
+        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` or `ddpo import` first")
     kept_out = batches.hold_out(every.column("prompt_id"), settings.held_out.pairs, seed=run.recipe.seed)
     pairs, held_out = only(every, ~kept_out), only(every, kept_out)
     if not pairs.num_rows:
@@ -159,6 +160,14 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
             jobs.append(job)
     _alike(run, jobs, shared)
     return Plan(pairs, held_out, jobs, together=settings.method == "lora")
+
+
+def _to_learn_from(run: Run) -> pa.Table:
+    """The pairs of prompts that are not held out: an imported set has pairs of those as well."""
+    pairs, prompts = run.read("pairs", COLUMNS), run.read("prompts", ["prompt_id", "split"])
+    held_out = prompts.filter(pc.equal(prompts.column("split"), "eval")).column("prompt_id")
+    kept = pc.invert(pc.is_in(pairs.column("prompt_id"), value_set=held_out.combine_chunks()))
+    return only(pairs, kept.to_numpy())
 
 
 def check(settings: Train, *, processes: int, sharded: bool) -> None:
@@ -247,7 +256,7 @@ def _next_step(run: Run, judge: str) -> str:
     if run.parts("preferences", judge):
         return "it took no side on any of them, so nothing can be learnt from it: leave it out"
     if judge == HUMAN and run.recipe.label.raters is None:
-        return "this recipe has no raters: leave human out, as in train.judges=[ai,random]"
+        return "bring people's votes by `ddpo import` or `ddpo annotate`, or leave human out, as in train.judges=[ai,random]"
     if judge == CONSENSUS:
         return "run `ddpo label --judge consensus` with its scorers first"
     return f"run `ddpo label{'' if judge in (HUMAN, CONTROL) else f' --scorer {judge}'}` first"
