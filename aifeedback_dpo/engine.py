@@ -21,10 +21,13 @@ class Bar(Protocol):
 
 
 class Progress(Protocol):
-    """Shows how far each task is. The command line has one for a terminal and one for a log."""
+    """Shows how far each task is. The command line has one for a terminal and one for a log.
+
+    A `total` of None is not known.
+    """
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Bar]: ...
+    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[Bar]: ...
 
     def note(self, text: str) -> None: ...
 
@@ -33,7 +36,7 @@ class Silent:
     """Shows nothing: for library use."""
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
+    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[Bar]:
         yield self
 
     def advance(self, count: int) -> None:

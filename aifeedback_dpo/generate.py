@@ -8,7 +8,7 @@ from typing import Any
 from aifeedback_dpo import engine, models, prompts
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.records import pair_id, prompt_id
+from aifeedback_dpo.records import IMPORTED, pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
 from aifeedback_dpo.settings import Drawer, Model, Recipe
 from aifeedback_dpo.store import Run
@@ -31,7 +31,7 @@ class Plan:
 
 def plan(run: Run) -> Plan:
     """Counts, without loading a model; weights or prompts that are not here are told of in `missing`."""
-    settings, wanted = run.recipe.generate, run.recipe.prompts.train
+    settings, wanted = run.recipe.generate, _wanted(run)
     drawers = settings.pool or (run.recipe.model,)
     images = wanted * settings.candidates
     mean = sum(_pixels(run.recipe, drawer) for drawer in drawers) / len(drawers)
@@ -52,6 +52,10 @@ def plan(run: Run) -> Plan:
         disk_mb=round(images * mean * BYTES_PER_PIXEL / 1e6, 1),
         missing=missing,
     )
+
+
+def _wanted(run: Run) -> int:
+    return len(prompts.read(run).train) if run.recipe.prompts.source == IMPORTED else run.recipe.prompts.train
 
 
 def generate(run: Run, progress: engine.Progress) -> Plan:

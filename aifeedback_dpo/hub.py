@@ -86,6 +86,16 @@ def commit(repository: Repository) -> str:
     return str(found.sha)
 
 
+def licence(repository: Repository) -> str | None:
+    """What the card of a dataset states, as `apache-2.0`; None where it states none."""
+    from huggingface_hub import HfApi
+
+    with explained(repository):
+        found = within(PATIENCE, lambda: HfApi().dataset_info(repository.id, timeout=PATIENCE))
+    stated = found.card_data.get("license") if found.card_data else None
+    return str(stated) if stated else None
+
+
 def download(repository: Repository, lacks: Callable[[Path], str | None]) -> Path:
     """The files, fetched into the hub's cache. Raises ModelMissing, with the next step, where that fails.
 

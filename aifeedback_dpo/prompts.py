@@ -2,7 +2,8 @@
 
 Whitespace is made one space, repetitions are dropped and the order is kept. The last `eval` prompts of those that were read
 are held out: of a whole file, or of the first `train + eval` of a hub dataset, whose length nobody knows. A hub dataset is
-read once, at one commit; from then on its prompts are those in the run.
+read once, at one commit; from then on its prompts are those in the run. With `imported` they are those that `ddpo import` has
+put there, and it has held some out.
 """
 
 import csv
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from aifeedback_dpo import hub
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.hub import Repository
-from aifeedback_dpo.records import prompt_id
+from aifeedback_dpo.records import IMPORTED, prompt_id
 from aifeedback_dpo.settings import Prompts as PromptsSettings
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
@@ -55,6 +56,8 @@ def at_hand(run: Run) -> Prompts | None:
     if settings.source == "shapes":
         found = Prompts(grammar.prompts("train"), grammar.prompts(settings.held_out), settings.source)
         return _enough(found, settings)
+    if settings.source == IMPORTED:
+        return _imported(run)
     if settings.held_out == "tune":
         raise UserError(
             "prompts.held_out=tune goes with prompts.source=shapes; a file holds out its last prompts, as `eval`"
@@ -104,6 +107,15 @@ def _held(run: Run) -> Prompts | None:
     if (len(split["train"]), len(split["eval"])) != (run.recipe.prompts.train, run.recipe.prompts.eval):
         return None
     return Prompts(split["train"], split["eval"], rows[0]["source"])
+
+
+def _imported(run: Run) -> Prompts:
+    """All that are in the run, however many."""
+    rows = run.rows("prompts")
+    if not rows:
+        raise UserError(f"prompts.source is {IMPORTED}, and {run.root} has no prompts yet; run `ddpo import` first")
+    split = {name: [row["prompt"] for row in rows if row["split"] == name] for name in ("train", "eval")}
+    return Prompts(split["train"], split["eval"], IMPORTED)
 
 
 def _split(texts: list[str], settings: PromptsSettings, source: str) -> Prompts:

@@ -7,6 +7,7 @@
       votes/<source>/                               part-*.parquet: what people said, one by one
       preferences/<judge>/                          part-*.parquet
       policies/<judge>/seed-<n>/                    weights in the diffusers format, metrics.jsonl, policy.json
+      imports/<source>/                             what was found in a public set, and what could not be used
       cache/  report/
 
 A part is written beside its place, fsynced and renamed; readers ignore everything else. So a unit of work is done if and
@@ -113,8 +114,10 @@ class Run:
     ) -> None:
         """One part, all or nothing. `part` names it, so that the same work gives the same file."""
         schema = hub_schema(TABLES[table])
-        is_table = isinstance(rows, pa.Table)
-        content = rows.select(schema.names).cast(schema) if is_table else pa.Table.from_pylist(list(rows), schema)
+        if isinstance(rows, Sequence):
+            content = pa.Table.from_pylist(list(rows), schema)
+        else:
+            content = rows.select(schema.names).cast(schema)
         path = self.root / table / (name or "") / f"part-{part}.parquet"
         self.write(path, lambda file: pq.write_table(content, file, compression="zstd", write_page_checksum=True))
 
@@ -164,6 +167,9 @@ class Run:
     @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    def imports(self, source: str) -> Path:
+        return self.root / "imports" / source
 
     @property
     def report(self) -> Path:

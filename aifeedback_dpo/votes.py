@@ -34,10 +34,9 @@ def settle(run: Run) -> int:
     weights = pc.cast(pc.fill_null(cast.column("votes"), 1), pa.float64())
     cast = cast.append_column("weight", weights)
     cast = cast.append_column("weighted", pc.multiply(pc.cast(cast.column("p_a"), pa.float64()), weights))
-    found = cast.group_by("pair_id", use_threads=False).aggregate(
-        [("weighted", "sum"), ("weight", "sum"), ("annotator", "min"), ("annotator", "count_distinct")]
-        + [("seconds", "mean")]
-    )
+    sums = [("weighted", "sum"), ("weight", "sum"), ("seconds", "mean")]
+    people = [("annotator", "min"), ("annotator", "count_distinct")]
+    found = cast.group_by("pair_id", use_threads=False).aggregate([*sums, *people])
     mean = (found.column("weighted_sum").to_numpy() / found.column("weight_sum").to_numpy()).clip(0, 1)
     p_a = np.where(np.abs(mean - 0.5) <= ROUNDING, 0.5, mean).astype(np.float32)
     crowd = pc.binary_join_element_wise(

@@ -125,6 +125,26 @@ def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | Non
     return opening.open_run(folder, recipe, overrides or [])
 
 
+def open_imported(folder: Path, recipe: str | None, overrides: list[str] | None) -> "Run":
+    """The run that a set is imported into: its prompts are the set's, and its people are no simulated ones."""
+    new = recipe is None and not (folder / "recipe.yaml").exists()
+    return open_run(folder, "sd15" if new else recipe, ["prompts.source=imported", *(overrides or [])])
+
+
+def meanings(told: list[str]) -> dict[str, float]:
+    """What label values mean: `first=1` is that 1 says the first picture won. Raises UserError."""
+    from aifeedback_dpo.errors import UserError
+
+    known = {"first": 1.0, "second": 0.0, "tie": 0.5}
+    found: dict[str, float] = {}
+    for item in told:
+        word, _, value = item.partition("=")
+        if word not in known or not value or value in found:
+            raise UserError(f"--label {item}: write first=VALUE, second=VALUE or tie=VALUE, each value once")
+        found[value] = known[word]
+    return found
+
+
 def model_overrides(models: list[str]) -> list[str]:
     """What `--model` stands for: the first is the recipe's model, and several are the pool that draws.
 

@@ -24,7 +24,7 @@ class _Rate(ProgressColumn):
 
 
 class _RichBar:
-    def __init__(self, shown: Progress, name: str, total: int, done: int) -> None:
+    def __init__(self, shown: Progress, name: str, total: int | None, done: int) -> None:
         self.shown, self.id = shown, shown.add_task(name, total=total, completed=done)
 
     def advance(self, count: int) -> None:
@@ -38,7 +38,7 @@ class Terminal:
         self.console = Console(stderr=True)
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[_RichBar]:
+    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[_RichBar]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, speed_estimate_period=60) as shown:
             yield _RichBar(shown, name, total, done)
@@ -48,29 +48,31 @@ class Terminal:
 
 
 class _PlainBar:
-    def __init__(self, name: str, total: int, done: int) -> None:
+    def __init__(self, name: str, total: int | None, done: int) -> None:
         self.name, self.total, self.done, self.before = name, total, done, done
         self.start = time.monotonic()
         self.next = self.start + FIRST_LINE
 
     def advance(self, count: int) -> None:
         self.done += count
-        if time.monotonic() >= self.next and self.done < self.total:
+        if time.monotonic() >= self.next and self.done != self.total:
             self.say()
             self.next = time.monotonic() + EVERY
 
     def say(self) -> None:
         spent = time.monotonic() - self.start
         rate = (self.done - self.before) / max(spent, 1e-9)
-        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total and rate else ""
-        print(f"{self.name}: {self.done}/{self.total}, {rate:.1f}/s{left}", file=sys.stderr, flush=True)
+        to_do = (self.total or self.done) - self.done
+        left = f", {to_do / rate:.0f} s left" if to_do > 0 and rate else ""
+        of = f"/{self.total}" if self.total is not None else ""
+        print(f"{self.name}: {self.done}{of}, {rate:.1f}/s{left}", file=sys.stderr, flush=True)
 
 
 class Lines:
     """A line after two seconds, then every fifteen, and one at the end of whatever took that long."""
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[_PlainBar]:
+    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[_PlainBar]:
         bar = _PlainBar(name, total, done)
         yield bar
         if time.monotonic() - bar.start >= FIRST_LINE:

@@ -80,7 +80,8 @@ class Prompts(Settings):
     """Where prompts come from; the last `eval` of a file or dataset are held out.
 
     `shapes` (the grammar), a text file with a prompt a line, a .tsv, .csv, .jsonl or .parquet file, or a dataset of the hub;
-    `column` is read from all but the first two, from the split `split` of a dataset.
+    `column` is read from all but the first two, from the split `split` of a dataset. `imported` are those of the pairs that
+    `ddpo import` brings: of ten about one is held out, until `eval` are, and `train` is not asked.
     """
 
     source: str = "shapes"

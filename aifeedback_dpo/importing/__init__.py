@@ -1,0 +1,249 @@
+"""Stage 1b: a public set of human preferences to pictures, pairs and votes; the counterpart of `generate`.
+
+A set is read in slices. Each commits its pictures, prompts, pairs and votes, and last its ledger, a JSON that says what was
+counted and where reading goes on; a stop loses one slice at most, and what a slice left before its ledger is taken back.
+Which picture is `a` is a seeded draw, so a set that always has its winners first teaches nobody where to look.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aifeedback_dpo import config, engine, votes
+from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.importing import slices
+from aifeedback_dpo.importing.known import Known, known
+from aifeedback_dpo.importing.slices import Looked, Seen, Slice
+from aifeedback_dpo.importing.tally import Tally
+from aifeedback_dpo.records import IMPORTED, pair_id, prompt_id
+from aifeedback_dpo.seeds import uniform
+from aifeedback_dpo.sources import Asked, Opened, State, source
+from aifeedback_dpo.store import Run
+
+HELD_OUT = 0.1
+"""Of ten prompts about one is held out, by a seeded hash, until `prompts.eval` are: a set may grow, and none ever moves."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One set on its way into a run. `about` is what its rows follow from; `key` names it in the run."""
+
+    source: str
+    key: str
+    opened: Opened
+    about: dict[str, Any]
+    limit: int | None
+    unlabelled: bool
+
+    @property
+    def total(self) -> int | None:
+        """How many rows there are to read, where that is known."""
+        if self.limit is None or self.opened.total is None:
+            return self.opened.total if self.limit is None else self.limit
+        return min(self.limit, self.opened.total)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the slices so far have counted, how many rows they were, and how reading goes on."""
+
+    tally: Tally
+    rows: int = 0
+    state: State | None = None
+
+
+def prepare(run: Run, name: str, asked: Asked, *, limit: int | None, unlabelled: bool) -> Import:
+    """The set, opened. Raises UserError for one that is not of that source, or whose import began otherwise."""
+    opened = source(name).opened(asked)
+    key = "-".join([name, *(_tidy(part) for part in (opened.name, opened.split))])
+    about = {
+        "source": name,
+        "dataset": opened.name,
+        "split": opened.split,
+        "content": opened.identity,
+        "licence": opened.licence,
+        "dreamlike_only": asked.dreamlike_only,
+        "dimension": asked.dimension,
+        "labels": dict(asked.meanings),
+        "unlabelled": unlabelled,
+    }
+    found = Import(name, key, opened, about, limit, unlabelled)
+    there = _read_json(run.imports(key) / "about.json")
+    if there is not None and (clash := config.different(there, about)):
+        listed = "; ".join(f"{key}: {old!r} then, {new!r} now" for key, (old, new) in clash.items())
+        raise UserError(f"the import of {opened.name} into {run.root} began otherwise ({listed}). Take another --run")
+    return found
+
+
+def survey(asked: Import, rows: int | None) -> Tally:
+    """What the first rows hold (all of them for None), with nothing written."""
+    limits = [limit for limit in (rows, asked.limit) if limit is not None]
+    tally = Tally()
+    for part in slices.cut(asked.opened, start=0, state=None, limit=min(limits) if limits else None):
+        looked = slices.look(part)
+        tally.add(looked.tally)
+        for _, comparison, _, _ in looked.usable:
+            tally.judge(comparison)
+    return tally
+
+
+def check(asked: Import, looked: Tally) -> None:
+    """Raises UserError where nothing of what was looked at can be used, and nothing would come of an import."""
+    if looked.usable or (asked.unlabelled and looked.unlabelled) or not looked.comparisons:
+        if looked.comparisons:
+            return
+        raise UserError(f"{asked.opened.name}, split {asked.opened.split}, has no rows")
+    worst = sorted(looked.unusable.items(), key=lambda counted: -counted[1])
+    why = [f"{reason} ({count}; first: {looked.examples[reason]})" for reason, count in worst[:3]]
+    why += [f"unlabelled ({looked.unlabelled}; --keep-unlabelled takes them)"] if looked.unlabelled else []
+    why += [f"{reason} ({count})" for reason, count in looked.left_out.items()]
+    raise UserError(f"none of the first {looked.rows} rows of {asked.opened.name} can be used: {'; '.join(why)}")
+
+
+def so_far(run: Run, asked: Import) -> Ledger:
+    """What an import that was stopped, or is finished, has read. Raises DataError for a ledger that cannot be read."""
+    tally, rows, state = Tally(), 0, None
+    for path in _ledgers(run, asked):
+        kept = _read_json(path)
+        try:
+            tally.add(Tally(**kept["tally"]))  # type: ignore[index]
+            rows, state = kept["end"], kept["state"]  # type: ignore[index]
+        except (TypeError, KeyError) as error:
+            raise DataError(f"{path} is corrupted; delete {path.parent} and import into another --run") from error
+    return Ledger(tally, rows, state)
+
+
+def take(run: Run, asked: Import, progress: engine.Progress) -> Tally:
+    """Imports what is left of the set, and settles the votes. Raises UserError for a recipe whose people are simulated."""
+    votes.need_people(run)
+    begun = so_far(run, asked)
+    _take_back(run, asked, begun.rows)
+    run.record(f"import/{asked.key}", "running", **asked.about)
+    run.write_text(run.imports(asked.key) / "about.json", json.dumps(asked.about, indent=2) + "\n")
+    with known(run) as there, progress.task(f"Importing {asked.opened.name}", asked.total, begun.rows) as bar:
+        for part in slices.cut(asked.opened, start=begun.rows, state=begun.state, limit=asked.limit):
+            _commit(run, asked, part, slices.look(part, there), there)
+            bar.advance(part.end - part.start)
+    ended = so_far(run, asked)
+    _list_refused(run, asked)
+    if run.parts("votes"):
+        votes.settle(run)
+    counts = {name: getattr(ended.tally, name) for name in ("rows", "pairs", "images", "prompts", "votes", "ties")}
+    run.record(f"import/{asked.key}", "done", **asked.about, **counts, unusable=sum(ended.tally.unusable.values()))
+    return ended.tally
+
+
+def refused_file(run: Run, asked: Import) -> Path:
+    """The list of what could not be used: a JSON object a line, with where, reason and detail."""
+    return run.imports(asked.key) / "refused.jsonl"
+
+
+def _commit(run: Run, asked: Import, part: Slice, looked: Looked, there: Known) -> None:
+    """A slice: pictures, prompts, pairs, votes, and last the ledger."""
+    tally = looked.tally
+    images, prompts, pairs, cast = [], [], [], []
+    for where, comparison, first, second in looked.usable:
+        if not comparison.votes and not asked.unlabelled:
+            tally.judge(comparison)
+            continue
+        text = " ".join(comparison.prompt.split())
+        prompt = prompt_id(text)
+        low, high = sorted((first, second), key=lambda seen: seen.image_id)
+        low_is_a = uniform(run.recipe.seed, "side", low.image_id, high.image_id) < 0.5
+        a, b = (low, high) if low_is_a else (high, low)
+        pair = pair_id(a.image_id, b.image_id)
+        before = there.prompt_of(pair)
+        if before not in (None, prompt):
+            tally.refuse(where, "the same pictures under another prompt", "")
+            looked.refused.append({"where": where, "reason": "the same pictures under another prompt", "detail": ""})
+            continue
+        tally.judge(comparison)
+        for seen in (first, second):
+            if there.pixels(seen.image_id) is None:
+                there.add_picture(seen.image_id, seen.pixels)
+                images.append(_image(seen, prompt))
+        if not there.has_prompt(prompt):
+            split = _split(run, prompt, there)
+            there.add_prompt(prompt, split)
+            prompts.append({"prompt_id": prompt, "prompt": text, "split": split, "source": asked.opened.name})
+        if before is None:
+            there.add_pair(pair, prompt)
+            by = f"imported from {asked.opened.name}"
+            sides = {"image_a": a.image_id, "image_b": b.image_id}
+            pairs.append({"pair_id": pair, "prompt_id": prompt, **sides, "chosen_by": by})
+        tally.repeated += before is not None
+        cast += [
+            {
+                "pair_id": pair,
+                "annotator": f"{asked.source}/{vote.annotator}" if vote.annotator else asked.source,
+                "p_a": vote.p_first if a is first else 1 - vote.p_first,
+                "votes": vote.count,
+                "seconds": vote.seconds,
+                "source": asked.key,
+                "where": where,
+            }
+            for vote in comparison.votes
+        ]
+    tally.images, tally.prompts, tally.pairs = len(images), len(prompts), len(pairs)
+    named = f"{asked.key}-{part.start:09d}"
+    for table, rows in (("images", images), ("prompts", prompts), ("pairs", pairs), ("votes", cast)):
+        if rows:
+            run.commit(table, rows, named, asked.key if table == "votes" else None)
+    ledger = {"end": part.end, "state": part.state, "tally": asdict(tally), "refused": looked.refused}
+    run.write_text(run.imports(asked.key) / f"rows-{part.start:09d}.json", json.dumps(ledger) + "\n")
+
+
+def _image(seen: Seen, prompt: str) -> dict[str, Any]:
+    return {
+        "image_id": seen.image_id,
+        "prompt_id": prompt,
+        "image": {"bytes": seen.data, "path": None},
+        "pixel_sha256": seen.pixels,
+        "policy": IMPORTED,
+        "model": seen.model or None,
+        "width": seen.width,
+        "height": seen.height,
+    }
+
+
+def _split(run: Run, prompt: str, there: Known) -> str:
+    held_out = there.held_out < run.recipe.prompts.eval and uniform(run.recipe.seed, "held out", prompt) < HELD_OUT
+    return "eval" if held_out else "train"
+
+
+def _ledgers(run: Run, asked: Import) -> Iterator[Path]:
+    return iter(sorted(run.imports(asked.key).glob("rows-*.json")))
+
+
+def _take_back(run: Run, asked: Import, rows: int) -> None:
+    """Removes what a slice committed that was stopped before its ledger; it is read again."""
+    for table in ("images", "prompts", "pairs", "votes"):
+        for path in run.parts(table):
+            stem, _, start = path.stem.rpartition("-")
+            if stem == f"part-{asked.key}" and start.isdigit() and int(start) >= rows:
+                path.unlink()
+
+
+def _list_refused(run: Run, asked: Import) -> None:
+    """All slices' lists as one file."""
+
+    def fill(file: Any) -> None:
+        for path in _ledgers(run, asked):
+            for row in json.loads(path.read_text())["refused"]:
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+    run.write(refused_file(run, asked), fill)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else None
+    except ValueError as error:
+        raise DataError(f"{path} is corrupted; delete {path.parent} and import into another --run") from error
+
+
+def _tidy(name: str) -> str:
+    """A name as a part of a file's."""
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in name)[:60]

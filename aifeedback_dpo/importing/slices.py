@@ -1,0 +1,139 @@
+"""A set in stretches of bounded size, each comparison looked at: are both pictures there, do they open, are they two."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from aifeedback_dpo.importing.known import Known
+from aifeedback_dpo.importing.tally import Tally, count
+from aifeedback_dpo.sources import Comparison, Opened, Picture, State, Unusable, Unwanted
+from aifeedback_dpo.sources.pictures import decoded
+
+ROWS = 512
+BYTES = 64 * 2**20
+DECODERS = 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture that opened, or (pixels only) one that was there already."""
+
+    image_id: str
+    pixels: str
+    model: str
+    data: bytes
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows `start` to `end` of a set, read but not looked at; `state` is how reading goes on after them."""
+
+    start: int
+    end: int
+    items: list[tuple[str, Comparison | Unusable | Unwanted]]
+    state: State | None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Comparisons that can be used, where they were, and their two pictures; what was counted; and what cannot be used."""
+
+    usable: list[tuple[str, Comparison, Seen, Seen]]
+    tally: Tally
+    refused: list[dict[str, str]]
+
+
+def cut(opened: Opened, *, start: int, state: State | None, limit: int | None) -> Iterator[Slice]:
+    """The rows from `start` to `limit`, up to ROWS or BYTES at a time: the same cuts wherever reading began."""
+    rows = opened.rows(start, state)
+    items: list[tuple[str, Comparison | Unusable | Unwanted]] = []
+    first, size, number = start, 0, start
+    after = None
+    for number, (row, after) in enumerate(
+        islice(rows, None if limit is None else max(0, limit - start)), start=start + 1
+    ):
+        for item in opened.read(row):
+            items.append((f"{opened.split}/{number - 1}", item))
+            if isinstance(item, Comparison):
+                size += sum(len(picture.data or b"") for picture in (item.first, item.second))
+        if number - first >= ROWS or size >= BYTES:
+            yield Slice(first, number, items, after())
+            items, first, size = [], number, 0
+    if number > first:
+        yield Slice(first, number, items, after() if after else None)
+
+
+def look(part: Slice, known: Known | None = None) -> Looked:
+    """Looks at each comparison; a picture is decoded once, and not again where it is in the run.
+
+    What people said of those that can be used is for the caller to count.
+    """
+    tally = Tally(rows=part.end - part.start)
+    refused: list[dict[str, str]] = []
+    usable = []
+    pictures = _decoded(part, known)
+
+    def refuse(where: str, reason: str, detail: str) -> None:
+        tally.refuse(where, reason, detail)
+        refused.append({"where": where, "reason": reason, "detail": detail})
+
+    for where, item in part.items:
+        tally.comparisons += 1
+        if isinstance(item, Unwanted):
+            count(tally.left_out, item.reason)
+        elif isinstance(item, Unusable):
+            refuse(where, item.reason, item.detail)
+        elif not item.prompt.split():
+            refuse(where, "no prompt", "")
+        else:
+            found = [_seen(picture, pictures) for picture in (item.first, item.second)]
+            bad = [
+                (side, one) for side, one in zip(("first", "second"), found, strict=True) if isinstance(one, Unusable)
+            ]
+            if bad:
+                refuse(where, bad[0][1].reason, f"the {bad[0][0]}: {bad[0][1].detail}")
+                continue
+            first, second = (one for one in found if isinstance(one, Seen))
+            if first.pixels == second.pixels:
+                refuse(where, "both pictures are the same", "")
+            else:
+                usable.append((where, item, first, second))
+    return Looked(usable, tally, refused)
+
+
+def _decoded(part: Slice, known: Known | None) -> dict[bytes, Seen | Unusable]:
+    """Every picture of a slice, by its bytes."""
+    every = [side.data for _, item in part.items if isinstance(item, Comparison) for side in (item.first, item.second)]
+    different = list({data for data in every if data is not None})
+    there = {data: known.pixels(image_id(data)) if known else None for data in different}
+    with ThreadPoolExecutor(DECODERS) as pool:
+        return dict(zip(different, pool.map(lambda data: _open(data, there[data]), different), strict=True))
+
+
+def _open(data: bytes, pixels: str | None) -> Seen | Unusable:
+    if pixels is not None:
+        return Seen(image_id(data), pixels, "", data)
+    try:
+        picture = decoded(data)
+    except OSError as error:
+        return Unusable("picture broken", str(error).partition(" <")[0][:80] or "it does not open")
+    said = hashlib.sha256(picture.tobytes()).hexdigest()
+    return Seen(image_id(data), said, "", data, picture.width, picture.height)
+
+
+def _seen(picture: Picture, pictures: dict[bytes, Seen | Unusable]) -> Seen | Unusable:
+    if picture.data is None:
+        return Unusable("picture missing", picture.problem)
+    found = pictures[picture.data]
+    if isinstance(found, Unusable):
+        return found
+    return Seen(found.image_id, found.pixels, picture.model, found.data, found.width, found.height)
+
+
+def image_id(data: bytes) -> str:
+    """The id of an imported picture: of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]

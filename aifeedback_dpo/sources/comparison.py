@@ -1,0 +1,105 @@
+"""What every public set is read into: two pictures of one prompt, and what people said of them. Nothing here is guessed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+Row = Mapping[str, Any]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture as the set has it, and the model that drew it; or why it is not there."""
+
+    data: bytes | None
+    model: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one person said, or `count` people together (None where a set does not tell how many).
+
+    `p_first` is P(first picture preferred) in [0, 1], 1/2 a tie; `seconds` is how long it took.
+    """
+
+    p_first: float
+    annotator: str = ""
+    count: int | None = 1
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two pictures of one prompt and the votes on them; without any it is unlabelled. `label` is what the set said, as text."""
+
+    prompt: str
+    first: Picture
+    second: Picture
+    votes: tuple[Vote, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A comparison that cannot be used: the kind of reason, by which it is counted, and the detail."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Unwanted:
+    """A comparison that was asked to be left out."""
+
+    reason: str
+
+
+Item = Comparison | Unusable | Unwanted
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said about the set, beside where it lies.
+
+    `meanings` says of each label value whether it means the first picture, the second or a tie.
+    """
+
+    path: str
+    split: str | None = None
+    config: str | None = None
+    images: Path | None = None
+    dreamlike_only: bool = False
+    dimension: str | None = None
+    meanings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A set, ready to be read.
+
+    `identity` stands for its content: it differs once files are added or changed, or the hub has another commit. `rows` gives
+    each row from a number on, with a state from which a later reading may go on faster than by counting.
+    """
+
+    name: str
+    split: str
+    identity: str
+    columns: Mapping[str, str]
+    total: int | None
+    licence: str | None
+    rows: Callable[[int, State | None], Iterator[tuple[Row, Callable[[], State | None]]]]
+    read: Callable[[Row], Iterable[Item]]
+
+
+class Source(Protocol):
+    """A module that reads one public format. `WANTS` names its columns or keys, as told to who brings others."""
+
+    ABOUT: str
+    WANTS: str
+
+    def opened(self, asked: Asked) -> Opened:
+        """Raises UserError for what is not of this format, naming what was found and what is wanted."""
+        ...

@@ -1,0 +1,71 @@
+"""Sets that are one JSON file, an array of records, read record by record however large it is; pictures lie beside it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ijson
+
+from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.records import content_id
+from aifeedback_dpo.sources import columns, pictures
+from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, State
+from aifeedback_dpo.sources.pictures import Shelf
+
+FOLDERS = ("images", "image", "train", "test", "media")
+
+
+def opened(
+    asked: Asked, read: Callable[[list[str], Shelf], Callable[[Row], Iterable[Item]]], *, wants: str, fetch: str = ""
+) -> Opened:
+    """The set in this file, or in `<split>.json` of this folder; `read` is given the first record's keys.
+
+    Raises UserError for a path that is not here (`fetch` says how it gets here), DataError for what is no array of records.
+    """
+    path = Path(asked.path).expanduser()
+    file = _file(path, asked, fetch)
+    first = next(_records(file), None)
+    if first is None:
+        raise UserError(f"{file} has no records")
+    keys = list(first) if isinstance(first, dict) else []
+    if not keys:
+        raise columns.refused("holds no records with keys", keys, asked, wants)
+    lie = pictures.shelf(asked.images, file.parent, under=FOLDERS)
+
+    def rows(start: int, _: State | None) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+        for number, record in enumerate(_records(file)):
+            if number >= start:
+                yield record if isinstance(record, dict) else {}, lambda: None
+
+    return Opened(
+        name=path.name.removesuffix(".json"),
+        split=file.stem,
+        identity=content_id(file.name, file.stat().st_size),
+        columns={key: type(value).__name__ for key, value in first.items()},
+        total=None,
+        licence=None,
+        rows=rows,
+        read=read(keys, lie),
+    )
+
+
+def _file(path: Path, asked: Asked, fetch: str) -> Path:
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"{asked.path} is no file or folder here{f'; {fetch}' if fetch else ''}")
+    found = {file.stem: file for file in sorted(path.glob("*.json"))}
+    wanted = asked.split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
+    if wanted not in found:
+        raise UserError(
+            f"{path} has no {wanted}.json; --split takes {', '.join(found) or 'nothing, as no .json is there'}"
+        )
+    return found[wanted]
+
+
+def _records(file: Path) -> Iterator[Any]:
+    try:
+        with file.open("rb") as stream:
+            yield from ijson.items(stream, "item", use_float=True)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is no JSON array: {' '.join(str(error).split())[:160]}; fetch it again") from error

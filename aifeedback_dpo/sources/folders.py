@@ -1,0 +1,86 @@
+"""Two folders, chosen/ and rejected/, as kohya's and SimpleTuner's trainers read them: one stem is one pair.
+
+A caption is in the .txt of the same stem beside either picture; `metadata.jsonl` may have prompt, p_chosen and votes by id.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.records import content_id
+from aifeedback_dpo.sources import labels
+from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, State, Unusable, Vote
+from aifeedback_dpo.sources.labels import NotALabel
+from aifeedback_dpo.sources.pictures import Shelf, picture
+
+ABOUT = "folders chosen/ and rejected/ with pictures and .txt captions of the same names"
+WANTS = "chosen/<id>.png, rejected/<id>.png, and <id>.txt beside one of them"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+ENDS = ("chosen", "rejected")
+
+
+def opened(asked: Asked) -> Opened:
+    """The two folders of this one."""
+    root = Path(asked.path).expanduser()
+    if not all((root / end).is_dir() for end in ENDS):
+        found = ", ".join(sorted(path.name for path in root.iterdir())[:12]) if root.is_dir() else "no such folder"
+        raise UserError(
+            f"{asked.path} has no folders chosen and rejected; found: {found or 'nothing'}; wanted: {WANTS}"
+        )
+    pictures = {end: {file.stem: file for file in sorted((root / end).iterdir()) if _is_picture(file)} for end in ENDS}
+    stems = sorted(pictures["chosen"].keys() | pictures["rejected"].keys())
+    if not stems:
+        raise UserError(f"{asked.path} has no pictures in chosen and rejected; wanted: {WANTS}")
+    told = _metadata(root / "metadata.jsonl")
+    sizes = [(end, file.name, file.stat().st_size) for end in ENDS for file in pictures[end].values()]
+
+    def rows(start: int, _: State | None) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+        for stem in stems[start:]:
+            yield {"id": stem, **{end: pictures[end].get(stem) for end in ENDS}}, lambda: None
+
+    return Opened(
+        name=root.name,
+        split="train",
+        identity=content_id(sizes),
+        columns={"chosen": "file", "rejected": "file", "caption": "text"},
+        total=len(stems),
+        licence=None,
+        rows=rows,
+        read=lambda row: _read(row, root, told.get(row["id"], {})),
+    )
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
+def _metadata(path: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            row = json.loads(line)
+            found[str(row["id"])] = row
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} has no object with an id on line {number}; mend it or take it away") from error
+    return found
+
+
+def _read(row: Row, root: Path, told: dict[str, Any]) -> Iterator[Item]:
+    lie = Shelf((root,))
+    captions = {file.read_text().strip() for end in ENDS if (file := root / end / f"{row['id']}.txt").is_file()}
+    if len(captions) > 1:
+        yield Unusable("caption", f"{row['id']}: the two captions differ")
+        return
+    try:
+        p_first = labels.share(told["p_chosen"]) if not labels.missing(told.get("p_chosen")) else 1.0
+    except NotALabel as error:
+        yield Unusable("label", str(error))
+        return
+    prompt = told.get("prompt") or (captions.pop() if captions else "")
+    first, second = (
+        picture(row[end].relative_to(root).as_posix() if row[end] else None, lie, model=told.get(f"{end}_model") or "")
+        for end in ENDS
+    )
+    yield Comparison(prompt, first, second, (Vote(p_first, count=told.get("votes", 1)),), "chosen")

@@ -1,0 +1,119 @@
+"""The conventions by which public sets say who won, each to P(first preferred). A value outside its convention is refused.
+
+Labels come as float64 (0, 0.5, 1), int64, text ("1.0"), one-hot lists, ranks (lower is better), soft weights, words, or in the
+order of the columns. None and NaN say that nobody has judged.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TIES = ("tie", "ties", "tied", "draw", "equal", "same", "both", "both_good", "both_bad", "neither")
+
+
+class NotALabel(Exception):
+    """A value that its convention does not know."""
+
+
+def text(value: Any) -> str:
+    """As it was in the set, without the bytes in which WebDataset keeps it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace").strip()
+    return str(value).strip()
+
+
+def missing(value: Any) -> bool:
+    """Whether nobody has said anything."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, bytes | str) and text(value).lower() in ("", "none", "nan", "null"))
+
+
+def flag(value: Any) -> bool:
+    """A yes or no, be it bool, int or text. Raises NotALabel."""
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    if (said := text(value).lower()) not in known:
+        raise NotALabel(f"{value!r} is neither true nor false")
+    return known[said]
+
+
+def number(value: Any) -> float:
+    """A finite number, be it int, float or text. Raises NotALabel."""
+    try:
+        found = float(text(value) if isinstance(value, bytes | str) else value)
+    except (TypeError, ValueError) as error:
+        raise NotALabel(f"{value!r} is no number") from error
+    if not math.isfinite(found):
+        raise NotALabel(f"{value!r} is no number")
+    return found
+
+
+def complementary(first: Any, second: Any = None) -> float:
+    """Pick-a-Pic: 1 for the preferred picture, 0 for the other, 0.5 for both in a tie."""
+    one = number(first)
+    if one not in (0.0, 0.5, 1.0):
+        raise NotALabel(f"{text(first)} is none of 0, 0.5, 1")
+    if second is not None and one + number(second) != 1:
+        raise NotALabel(f"{text(first)} and {text(second)} do not sum to 1")
+    return one
+
+
+def one_hot(values: Sequence[Any]) -> float:
+    """HPDv2: 1 for the preferred of two pictures, 0 for the other."""
+    found = [number(value) for value in values]
+    if sorted(found) != [0.0, 1.0]:
+        raise NotALabel(f"{found} is not one 1 and one 0")
+    return found[0]
+
+
+def ranked(first: Any, second: Any) -> float:
+    """A lower rank is better, and equal ranks are a tie."""
+    one, other = number(first), number(second)
+    return 0.5 if one == other else float(one < other)
+
+
+def weighed(first: Any, second: Any) -> float:
+    """Soft weights, or counts of votes, of the two pictures: the share of the first."""
+    one, other = number(first), number(second)
+    if one < 0 or other < 0 or one + other == 0:
+        raise NotALabel(f"weights {one:g} and {other:g} are not a share of anything")
+    return one / (one + other)
+
+
+def told(p_first: float) -> str:
+    """A vote in words, for a histogram."""
+    return "equal" if p_first == 0.5 else "first better" if p_first > 0.5 else "second better"
+
+
+def share(value: Any) -> float:
+    """A probability as it is. Raises NotALabel outside [0, 1]."""
+    found = number(value)
+    if not 0 <= found <= 1:
+        raise NotALabel(f"{found:g} is outside [0, 1]")
+    return found
+
+
+def worded(value: Any, words: Mapping[str, float]) -> float:
+    """A word, or a value that the user has explained."""
+    said = text(value).lower()
+    if said in words:
+        return words[said]
+    if said in TIES:
+        return 0.5
+    raise NotALabel(f"'{text(value)}' is none of {', '.join([*words, 'tie'])}")
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, or the JSON of one. Raises NotALabel."""
+    found = value
+    if isinstance(value, bytes | str):
+        try:
+            found = json.loads(text(value))
+        except ValueError as error:
+            raise NotALabel(f"{text(value)[:40]!r} is no list") from error
+    if not isinstance(found, Sequence) or isinstance(found, bytes | str):
+        raise NotALabel(f"{str(value)[:40]!r} is no list")
+    return list(found)
