@@ -126,9 +126,15 @@ def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | Non
 
 
 def open_imported(folder: Path, recipe: str | None, overrides: list[str] | None) -> "Run":
-    """The run that a set is imported into: its prompts are the set's, and its people are no simulated ones."""
+    """The run that a set is imported into: its prompts are the set's. Raises UserError for others."""
+    from aifeedback_dpo.errors import UserError
+    from aifeedback_dpo.records import IMPORTED
+
     new = recipe is None and not (folder / "recipe.yaml").exists()
-    return open_run(folder, "sd15" if new else recipe, ["prompts.source=imported", *(overrides or [])])
+    opened = open_run(folder, "sd15" if new else recipe, [f"prompts.source={IMPORTED}", *(overrides or [])])
+    if opened.recipe.prompts.source != IMPORTED:
+        raise UserError(f"prompts.source is '{opened.recipe.prompts.source}'; an import takes prompts.source={IMPORTED}")
+    return opened
 
 
 def meanings(told: list[str]) -> dict[str, float]:
