@@ -1,8 +1,9 @@
 """A set in stretches of bounded size, each comparison looked at: are both pictures there, do they open, are they two."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -49,22 +50,21 @@ class Looked:
 
 def cut(opened: Opened, *, start: int, state: State | None, limit: int | None) -> Iterator[Slice]:
     """The rows from `start` to `limit`, up to ROWS or BYTES at a time: the same cuts wherever reading began."""
-    rows = opened.rows(start, state)
     items: list[tuple[str, Comparison | Unusable | Unwanted]] = []
     first, size, number = start, 0, start
-    after = None
-    for number, (row, after) in enumerate(
-        islice(rows, None if limit is None else max(0, limit - start)), start=start + 1
-    ):
-        for item in opened.read(row):
-            items.append((f"{opened.split}/{number - 1}", item))
-            if isinstance(item, Comparison):
-                size += sum(len(picture.data or b"") for picture in (item.first, item.second))
-        if number - first >= ROWS or size >= BYTES:
+    after: Callable[[], State | None] | None = None
+    with closing(opened.rows(start, state)) as rows:
+        wanted = islice(rows, None if limit is None else max(0, limit - start))
+        for number, (row, after) in enumerate(wanted, start=start + 1):
+            for item in opened.read(row):
+                items.append((f"{opened.split}/{number - 1}", item))
+                if isinstance(item, Comparison):
+                    size += sum(len(picture.data or b"") for picture in (item.first, item.second))
+            if number - first >= ROWS or size >= BYTES:
+                yield Slice(first, number, items, after())
+                items, first, size = [], number, 0
+        if after and number > first:
             yield Slice(first, number, items, after())
-            items, first, size = [], number, 0
-    if number > first:
-        yield Slice(first, number, items, after() if after else None)
 
 
 def look(part: Slice, known: Known | None = None) -> Looked:

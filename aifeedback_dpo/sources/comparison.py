@@ -1,12 +1,13 @@
 """What every public set is read into: two pictures of one prompt, and what people said of them. Nothing here is guessed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 Row = Mapping[str, Any]
 State = dict[str, Any]
+Rows = Generator[tuple[Row, Callable[[], State | None]]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Opened:
     columns: Mapping[str, str]
     total: int | None
     licence: str | None
-    rows: Callable[[int, State | None], Iterator[tuple[Row, Callable[[], State | None]]]]
+    rows: Callable[[int, State | None], Rows]
     read: Callable[[Row], Iterable[Item]]
 
 

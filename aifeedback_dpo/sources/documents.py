@@ -9,7 +9,7 @@ import ijson
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.sources import columns, pictures
-from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, State
+from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, Rows, State
 from aifeedback_dpo.sources.pictures import Shelf
 
 FOLDERS = ("images", "image", "train", "test", "media")
@@ -32,7 +32,7 @@ def opened(
         raise columns.refused("holds no records with keys", keys, asked, wants)
     lie = pictures.shelf(asked.images, file.parent, under=FOLDERS)
 
-    def rows(start: int, _: State | None) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+    def rows(start: int, _: State | None) -> Rows:
         for number, record in enumerate(_records(file)):
             if number >= start:
                 yield record if isinstance(record, dict) else {}, lambda: None

@@ -4,14 +4,14 @@ A caption is in the .txt of the same stem beside either picture; `metadata.jsonl
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.sources import labels
-from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, State, Unusable, Vote
+from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, Rows, State, Unusable, Vote
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
@@ -36,7 +36,7 @@ def opened(asked: Asked) -> Opened:
     told = _metadata(root / "metadata.jsonl")
     sizes = [(end, file.name, file.stat().st_size) for end in ENDS for file in pictures[end].values()]
 
-    def rows(start: int, _: State | None) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+    def rows(start: int, _: State | None) -> Rows:
         for stem in stems[start:]:
             yield {"id": stem, **{end: pictures[end].get(stem) for end in ENDS}}, lambda: None
 

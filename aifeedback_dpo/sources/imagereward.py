@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from aifeedback_dpo.sources import columns, labels, tables
-from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, State, Unusable, Vote
+from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, Rows, Unusable, Vote
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import picture
 
@@ -37,7 +37,7 @@ def _is_list(kind: str) -> bool:
     return kind.lower().startswith(("list", "sequence", "large_list"))
 
 
-def _gathered(there: Opened, start: int) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+def _gathered(there: Opened, start: int) -> Rows:
     """Pictures of one prompt, which lie beside each other, as one row; a `start` counts prompts."""
     group: dict[str, Any] = {}
     number = 0

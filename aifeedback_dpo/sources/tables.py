@@ -18,8 +18,9 @@ from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.prompts import HUB_ID, downloaded
 from aifeedback_dpo.records import content_id
-from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, State
+from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, Rows, State
 
+ROWS_AT_ONCE = 32
 BUILDERS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -41,19 +42,22 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
         split, stream = _split(asked, place)
         columns = {name: _kind(feature) for name, feature in (stream.features or {}).items()}
         if not columns:
-            columns = {name: type(value).__name__ for name, value in next(iter(stream), {}).items()}
+            columns = _first(stream)
     if not columns:
         raise UserError(f"{asked.path} has no rows in split {split}")
 
-    def rows(start: int, state: State | None) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+    def rows(start: int, state: State | None) -> Rows:
         with _readable(asked):
             _, again = _split(asked, place)
+            assert state or not start, "a table goes on from a state"
             if state:
                 again.load_state_dict(state)
-            elif start:
-                again = again.skip(start)
-            for row in again:
-                yield row, lambda: None if start and not state else again.state_dict()
+            stream = iter(again)
+            try:
+                for row in stream:
+                    yield row, again.state_dict
+            finally:
+                stream.close()  # while pyarrow is there: at the end of the interpreter it would complain
 
     return Opened(
         name=asked.path.rstrip("/").rsplit("/", 1)[-1] or "set",
@@ -137,7 +141,25 @@ def _split(asked: Asked, place: _Place) -> tuple[str, Any]:
     wanted = asked.split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
     if wanted not in found:
         raise UserError(f"{asked.path} has no split '{wanted}'; --split takes {', '.join(map(str, found))}")
-    return wanted, found[wanted].decode(False)
+    stream = found[wanted]
+    if (
+        stream.info.builder_name == "parquet"
+    ):  # which would hold a whole file in memory, and hand out whole groups of rows
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        sparing = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+        more = {"batch_size": ROWS_AT_ONCE, "fragment_scan_options": sparing}
+        stream = load_dataset(**place.arguments, **more, split=wanted, streaming=True)
+    return wanted, stream.decode(False)
+
+
+def _first(stream: Any) -> dict[str, str]:
+    """The columns of a set whose features nobody has written down."""
+    rows = iter(stream)
+    try:
+        return {name: type(value).__name__ for name, value in next(rows, {}).items()}
+    finally:
+        rows.close()
 
 
 def _kind(feature: Any) -> str:

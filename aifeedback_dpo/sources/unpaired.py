@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aifeedback_dpo.sources import columns, labels, tables
-from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, State, Unusable, Vote
+from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, Rows, Unusable, Vote
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import picture
 
@@ -26,7 +26,7 @@ def opened(asked: Asked) -> Opened:
     return Opened(**{**vars(there), "rows": lambda start, _: _gathered(there, start), "total": None})
 
 
-def _gathered(there: Opened, start: int) -> Iterator[tuple[Row, Callable[[], State | None]]]:
+def _gathered(there: Opened, start: int) -> Rows:
     """The rows of a pair as one; a `start` counts pairs."""
     group: list[Row] = []
     number = 0
