@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
@@ -16,6 +15,7 @@ from aifeedback_dpo.export.formats import Taken, named
 from aifeedback_dpo.export.pairs import SPLITS, UNJUDGED, Counts, Judged
 from aifeedback_dpo.store import Run
 
+TAG = "ddpo-export"
 TIES_MATTER = ("pickapic", "webdataset")
 
 
@@ -58,7 +58,7 @@ def text(told: Facts) -> str:
 
 def _header(told: Facts) -> str:
     header: dict[str, Any] = {"pretty_name": f"Preferences of {told.title}", "task_categories": ["text-to-image"]}
-    header["tags"] = ["preferences", "dpo", *(["simulated"] if "simulated" in told.title else [])]
+    header["tags"] = [TAG, "preferences", "dpo", *(["simulated"] if "simulated" in told.title else [])]
     if (licence := _stated(told)) is not None:
         header["license"] = licence
     if files := named(told.format).FILES:
@@ -87,8 +87,8 @@ def _summary(told: Facts) -> str:
     ties = sum(counts.ties for counts in told.splits.values())
     if ties and told.format in TIES_MATTER:
         lines.append(
-            f"Ties ({ties}) have label_0 = label_1 = 0.5. Trainers that only ask `label_0 == 0` take them for wins of picture 0: "
-            "filter `label_0 != 0.5` first, or export with `--without-ties`."
+            f"Ties ({ties}) have label_0 = label_1 = 0.5. Trainers that only ask `label_0 == 0` take them for wins of picture "
+            "0: filter `label_0 != 0.5` first, or export with `--without-ties`."
         )
     return "\n\n".join(lines)
 
@@ -139,10 +139,8 @@ def _rules(run: Run, judge: str) -> list[str]:
 
 def _models(run: Run, table: Judged, taken: Taken) -> list[tuple[str, str, int]]:
     """Model, revision and number of the pictures that are exported; most first."""
-    rows = table.table.take(taken.rows)
-    shown = pa.chunked_array([*rows.column("image_a").chunks, *rows.column("image_b").chunks], pa.string())
     images = run.read("images", ["image_id", "model", "revision"])
-    images = images.filter(pc.is_in(images.column("image_id"), value_set=shown.unique()))
+    images = images.filter(pc.is_in(images.column("image_id"), value_set=table.images(taken.rows)))
     counted = images.group_by(["model", "revision"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
     found = [(row["model"] or "", row["revision"] or "", int(row["count_all"])) for row in counted]
     return sorted(found, key=lambda row: (-row[2], row))

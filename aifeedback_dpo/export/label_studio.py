@@ -1,7 +1,8 @@
 """Label Studio's tasks: tasks.json, images/ and a labelling configuration, config.xml. Every pair is a task.
 
-A task of a judged pair has an annotation, and of people one for each vote. Label Studio refuses an annotation whose
-`completed_by` is no member of its own, so that who said it, and P where it is soft, are in `meta`, which it passes over.
+What people said is an annotation a vote; what another judge says, simulated people too, is a prediction, since Label Studio
+takes an annotation for the work of whoever imports it. It refuses one whose `completed_by` is no member of its own, so that
+who said it, and P where it is soft, are in `meta`, which it passes over.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from aifeedback_dpo.export.files import ending
 from aifeedback_dpo.export.pairs import Pair, Picture, Vote, Votes
+from aifeedback_dpo.records import HUMAN
 
 ABOUT = "Label Studio: tasks.json, config.xml and images/; every pair, with what was said of it"
 KEEPS_TIES = True
@@ -34,7 +36,7 @@ CONFIG = """<View>
 
 
 def write(slices: Iterable[list[Pair]], folder: Path, votes: Votes, judge: str) -> None:
-    """The tasks, one a line; a picture of several pairs is written once."""
+    """The tasks, one a line; a picture of several pairs is written once. `judge` as it is shown to people."""
     (folder / "images").mkdir()
     (folder / "config.xml").write_text(CONFIG, encoding="utf-8")
     with (folder / "tasks.json").open("w", encoding="utf-8") as tasks:
@@ -56,9 +58,13 @@ def _task(pair: Pair, folder: Path, votes: Sequence[Vote], judge: str) -> dict[s
         "image_b_model": pair.b.model,
         "split": pair.split,
     }
-    said = list(votes)
-    if not said and pair.p_a is not None:
-        said = [Vote(pair.p_a, judge, pair.votes, None)]
+    if pair.p_a is None:
+        return {"data": data, "annotations": []}
+    if judge != HUMAN:
+        score = pair.p_a if pair.p_a == 0.5 else pair.chosen_first[2]
+        predicted = {"model_version": judge, "score": score, "result": [_clicked(pair.p_a)]}
+        return {"data": data, "annotations": [], "predictions": [predicted]}
+    said = list(votes) or [Vote(pair.p_a, "", pair.votes, None)]
     return {"data": data, "annotations": [_annotation(vote) for vote in said]}
 
 

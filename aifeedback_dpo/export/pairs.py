@@ -1,7 +1,7 @@
 """What is exported: the pairs of a run with one judge's view of them, in stored order; pictures come a slice at a time.
 
-Ids, labels and models of all pairs are held as Arrow columns (about 300 bytes a pair); encoded pictures, which are a thousand
-times that, only while their slice is written.
+Ids, labels and models of all pairs are held as Arrow columns, some hundred bytes a pair; encoded pictures, which are a
+thousand times that, only while their slice is written.
 """
 
 from collections import Counter
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import HUMAN, TABLES
 from aifeedback_dpo.store import Run
 
-PAIRS_PER_SLICE = 100
+SLICE_BYTES = 64 * 2**20
+SLICE_PAIRS = 1000
 UNJUDGED = "none"
 SPLITS = {"train": "train", "eval": "test"}
 """Of a run's prompts -> of an exported set: held-out prompts stay apart."""
@@ -101,13 +103,30 @@ class Judged:
     def held_out(self) -> NDArray[np.bool_]:
         return np.asarray(pc.equal(self.table.column("split"), "eval").to_numpy(zero_copy_only=False), bool)
 
-    def slices(self, rows: NDArray[np.int64], size: int = PAIRS_PER_SLICE) -> Iterator[list[Pair]]:
-        """These rows with their pictures, those of training prompts first; no slice has both.
+    def images(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The ids of these rows' pictures, each once."""
+        sides = [self.table.column(side).take(rows).combine_chunks() for side in ("image_a", "image_b")]
+        return pc.unique(pa.concat_arrays(sides))
+
+    def picture_bytes(self) -> float:
+        """The mean over the run, told by the parts without their pictures being read."""
+        total, count = 0, 0
+        for path in self.run.parts("images"):
+            metadata = pq.read_metadata(path)
+            count += metadata.num_rows
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+            total += sum(column.total_uncompressed_size for column in columns if column.path_in_schema == "image.bytes")
+        return total / count if count else 0.0
+
+    def slices(self, rows: NDArray[np.int64]) -> Iterator[list[Pair]]:
+        """These rows with their pictures, some 64 MiB at a time; those of training prompts first, and no slice has both.
 
         Raises DataError for a picture that is not in the run.
         """
         users = {name: at for at, name in enumerate(_annotators(self.table), start=1)}
         per_prompt = Counter(self.table.column("prompt_id").take(rows).to_pylist())
+        size = int(min(max(SLICE_BYTES / (2 * self.picture_bytes() + 1), 1), SLICE_PAIRS))
         album = self.run.album()
         of_training = rows[~self.held_out[rows]]
         for part in (*_cut(of_training, size), *_cut(rows[self.held_out[rows]], size)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aifeedback_dpo import hub
 from aifeedback_dpo.errors import ModelMissing, UserError
+from aifeedback_dpo.export.card import TAG
 from aifeedback_dpo.hub import Repository
 
 NAME = r"[\w.-]+/[\w.-]+"
@@ -17,8 +18,8 @@ OURS = ["data/*", "README.md", "chosen/*", "rejected/*", "images/*", "metadata.j
 def prepare(name: str, *, private: bool) -> Repository:
     """The dataset of the hub, made where it is not there yet.
 
-    Raises UserError for a name that is none and where a private one was asked for and is public; ModelMissing where the hub
-    cannot be reached, or does not let this user write there.
+    Raises UserError for a name that is none, for a dataset that holds something else, and for a public one where a private one
+    was asked for; ModelMissing where the hub cannot be reached, or does not let this user write there.
     """
     from huggingface_hub import HfApi
 
@@ -27,8 +28,11 @@ def prepare(name: str, *, private: bool) -> Repository:
     repository = Repository(name, kind="dataset")
     with _explained(repository, "nothing was written"):
         HfApi().create_repo(name, repo_type="dataset", private=private or None, exist_ok=True)
-        is_private = HfApi().dataset_info(name, timeout=hub.PATIENCE).private
-    if private and not is_private:
+        there = HfApi().dataset_info(name, timeout=hub.PATIENCE)
+    others = [file.rfilename for file in there.siblings or [] if file.rfilename != ".gitattributes"]
+    if others and TAG not in (there.tags or []):
+        raise UserError(f"{repository.page} holds files that are no export of ddpo ({others[0]}); choose another name")
+    if private and not there.private:
         raise UserError(
             f"{repository.page} is there and public; choose another name, or make it private in its settings"
         )
@@ -36,7 +40,7 @@ def prepare(name: str, *, private: bool) -> Repository:
 
 
 def push(repository: Repository, folder: Path, message: str) -> str:
-    """Uploads the folder as one commit, which takes away an earlier export's files, and gives the page's address.
+    """Uploads the folder in the place of an earlier export, and gives the page's address.
 
     Raises ModelMissing, with the command that goes on, where that fails.
     """

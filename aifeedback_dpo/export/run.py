@@ -4,9 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from aifeedback_dpo.engine import Progress
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.export import card, label_studio, pairs, target
@@ -49,9 +46,7 @@ def export(run: Run, format: str, folder: Path, judge: str, progress: Progress, 
     """
     target.check(folder)
     table, chosen = _chosen(run, format, judge, without_ties=without_ties)
-    rows = table.table.take(chosen.rows)
-    run.need(pc.unique(rows.column("image_a").combine_chunks()).to_pylist())
-    run.need(pc.unique(rows.column("image_b").combine_chunks()).to_pylist())
+    run.need(table.images(chosen.rows).to_pylist())
     told = card.facts(format, table, chosen)
     form = named(format)
     with target.whole(folder) as partial, progress.task(f"Export {format}", len(chosen.rows)) as bar:
@@ -85,6 +80,7 @@ def _chosen(run: Run, format: str, judge: str, *, without_ties: bool) -> tuple[J
 
 def _planned(table: Judged, chosen: Taken, told: Facts) -> Plan:
     counts = table.counts(chosen.rows)
+    pictures = sum(count for *_, count in told.models) if told.format in ONCE else 2 * counts.pairs
     return Plan(
         format=told.format,
         judge=told.title,
@@ -94,18 +90,5 @@ def _planned(table: Judged, chosen: Taken, told: Facts) -> Plan:
         unlabelled=counts.unlabelled,
         left_out=dict(chosen.left_out),
         splits={split: its.pairs for split, its in told.splits.items()},
-        bytes=_bytes(table.run, sum(count for *_, count in told.models) if told.format in ONCE else 2 * counts.pairs),
+        bytes=round(pictures * table.picture_bytes()),
     )
-
-
-def _bytes(run: Run, pictures: int) -> int:
-    """About how many bytes so many pictures have, by the mean over the run; their parts are not read for it."""
-    total, count = 0, 0
-    for path in run.parts("images"):
-        metadata = pq.read_metadata(path)
-        count += metadata.num_rows
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            columns = [group.column(at) for at in range(group.num_columns)]
-            total += sum(column.total_uncompressed_size for column in columns if column.path_in_schema == "image.bytes")
-    return round(total / count * pictures) if count else 0

@@ -29,27 +29,33 @@ def whole(folder: Path) -> Iterator[Path]:
     check(folder)
     place = folder.resolve()
     partial = place.with_name(f".{place.name}.partial")
-    try:
+    with _errors(folder):
         partial.mkdir(parents=True, exist_ok=True)
         lock = os.open(partial, os.O_RDONLY)
-    except OSError as error:
-        raise disk_error(error, folder) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another `ddpo export` is writing {folder}; name another folder, or wait") from error
-        _empty(partial)
         try:
-            yield partial
-            sync(partial)
-            partial.rename(place)
-        except OSError as error:
-            raise disk_error(error, folder) from error
-        finally:
+            with _errors(folder):
+                _empty(partial)
+                yield partial
+                sync(partial)
+                partial.rename(place)
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
+            raise
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, folder) from error
 
 
 def _empty(folder: Path) -> None:
