@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from aifeedback_dpo.cli import compare, demo, doctor, export, generate, import_, label, recipes, scorers, status, train
+from aifeedback_dpo.cli import (
+    annotate,
+    compare,
+    demo,
+    doctor,
+    export,
+    generate,
+    import_,
+    label,
+    recipes,
+    scorers,
+    status,
+    train,
+)
 
 app = typer.Typer(
     name="ddpo",
@@ -20,6 +33,7 @@ app.command(rich_help_panel="The loop")(generate.generate)
 app.command(rich_help_panel="The loop")(label.label)
 app.command(rich_help_panel="The loop")(train.train)
 app.command(rich_help_panel="The loop")(compare.compare)
+app.command(rich_help_panel="People")(annotate.annotate)
 app.command("import", rich_help_panel="People")(import_.import_)
 app.command(rich_help_panel="People")(export.export)
 app.command(rich_help_panel="Look around")(demo.demo)
