@@ -32,7 +32,10 @@ Source = Annotated[
 ]
 Place = Annotated[str, typer.Argument(metavar="PATH|HUB-ID", help="A folder, a file, or owner/name on the hub.")]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/SOURCE]")
+    Path | None,
+    typer.Option(
+        "--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>, or runs/SOURCE]"
+    ),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Which split. \\[default: train, or the only one]")
@@ -74,6 +77,7 @@ def import_(
         str | None, typer.Option("--dimension", metavar="NAME", help="What people were asked, where a set has several.")
     ] = None,
     label: Labels = None,
+    skip_ties: Annotated[bool, typer.Option("--skip-ties", help="Leave out pairs that people call equal.")] = False,
     unlabelled: Annotated[
         bool,
         typer.Option(
@@ -89,7 +93,7 @@ def import_(
     """Bring a public set of human preferences into a run: pictures, prompts, pairs, and the preferences of judge human.
 
     It says what it found before it writes, and what could not be used and why. Stopped at any moment and run again, it goes
-    on where it was. A new run has the recipe sd15, or the one you name.
+    on where it was. A new run has the recipe you name, or sd15.
     """
     from aifeedback_dpo import importing
     from aifeedback_dpo.cli.progress import progress
@@ -97,10 +101,10 @@ def import_(
     from aifeedback_dpo.sources import source as known
 
     known(source)
-    opened = options.open_imported(run or Path("runs") / source, recipe, overrides)
+    opened = options.open_imported(run, source, recipe, overrides)
     meanings = options.meanings(label or [])
     asked = Asked(path, split, config, images, dreamlike_only, dimension, meanings)
-    found = importing.prepare(opened, source, asked, limit=limit, unlabelled=unlabelled)
+    found = importing.prepare(opened, source, asked, limit=limit, ties=not skip_ties, unlabelled=unlabelled)
     before = importing.so_far(opened, found)
     looked = before.tally if before.rows and not dry_run else importing.survey(found, survey or None)
     if not json:

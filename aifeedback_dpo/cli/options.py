@@ -125,15 +125,18 @@ def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | Non
     return opening.open_run(folder, recipe, overrides or [])
 
 
-def open_imported(folder: Path, recipe: str | None, overrides: list[str] | None) -> "Run":
+def open_imported(folder: Path | None, source: str, recipe: str | None, overrides: list[str] | None) -> "Run":
     """The run that a set is imported into: its prompts are the set's. Raises UserError for others."""
     from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.records import IMPORTED
 
-    new = recipe is None and not (folder / "recipe.yaml").exists()
-    opened = open_run(folder, "sd15" if new else recipe, [f"prompts.source={IMPORTED}", *(overrides or [])])
+    where = folder if folder or recipe else Path("runs") / source
+    new = recipe is None and not (where and (where / "recipe.yaml").exists())
+    opened = open_run(where, "sd15" if new else recipe, [f"prompts.source={IMPORTED}", *(overrides or [])])
     if opened.recipe.prompts.source != IMPORTED:
-        raise UserError(f"prompts.source is '{opened.recipe.prompts.source}'; an import takes prompts.source={IMPORTED}")
+        raise UserError(
+            f"prompts.source is '{opened.recipe.prompts.source}'; an import takes prompts.source={IMPORTED}"
+        )
     return opened
 
 

@@ -12,7 +12,7 @@ from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.compare.policies import Entry
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
+from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN, IMPORTED
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run
 
@@ -115,10 +115,14 @@ def _labels(run: Run, judges: Sequence[str]) -> tuple[agreement.Agreement | None
 def _prompts(run: Run) -> list[str]:
     rows = run.rows("prompts")
     if not rows:
-        raise UserError(f"{run.root} has no prompts yet; run `ddpo generate` first")
+        raise UserError(f"{run.root} has no prompts yet; run `ddpo generate` or `ddpo import` first")
     held_out = [row["prompt"] for row in rows if row["split"] == "eval"]
     if not held_out:
-        raise UserError(f"{run.root} has no held-out prompts; run `ddpo generate` again")
+        is_imported = run.recipe.prompts.source == IMPORTED
+        way = (
+            "of ten imported prompts about one is held out: import more" if is_imported else "run `ddpo generate` again"
+        )
+        raise UserError(f"{run.root} has no held-out prompts; {way}")
     return held_out
 
 

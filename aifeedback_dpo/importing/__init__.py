@@ -35,6 +35,7 @@ class Import:
     opened: Opened
     about: dict[str, Any]
     limit: int | None
+    ties: bool
     unlabelled: bool
 
     @property
@@ -54,7 +55,9 @@ class Ledger:
     state: State | None = None
 
 
-def prepare(run: Run, name: str, asked: Asked, *, limit: int | None, unlabelled: bool) -> Import:
+def prepare(
+    run: Run, name: str, asked: Asked, *, limit: int | None = None, ties: bool = True, unlabelled: bool = False
+) -> Import:
     """The set, opened. Raises UserError for one that is not of that source, or whose import began otherwise."""
     opened = source(name).opened(asked)
     key = "-".join([name, *(_tidy(part) for part in (opened.name, opened.split))])
@@ -67,9 +70,10 @@ def prepare(run: Run, name: str, asked: Asked, *, limit: int | None, unlabelled:
         "dreamlike_only": asked.dreamlike_only,
         "dimension": asked.dimension,
         "labels": dict(asked.meanings),
+        "skip_ties": not ties,
         "unlabelled": unlabelled,
     }
-    found = Import(name, key, opened, about, limit, unlabelled)
+    found = Import(name, key, opened, about, limit, ties, unlabelled)
     there = _read_json(run.imports(key) / "about.json")
     if there is not None and (clash := config.different(there, about)):
         listed = "; ".join(f"{key}: {old!r} then, {new!r} now" for key, (old, new) in clash.items())
@@ -82,7 +86,7 @@ def survey(asked: Import, rows: int | None) -> Tally:
     limits = [limit for limit in (rows, asked.limit) if limit is not None]
     tally = Tally()
     for part in slices.cut(asked.opened, start=0, state=None, limit=min(limits) if limits else None):
-        looked = slices.look(part)
+        looked = slices.look(part, ties=asked.ties)
         tally.add(looked.tally)
         for _, comparison, _, _ in looked.usable:
             tally.judge(comparison)
@@ -124,7 +128,7 @@ def take(run: Run, asked: Import, progress: engine.Progress) -> Tally:
     run.write_text(run.imports(asked.key) / "about.json", json.dumps(asked.about, indent=2) + "\n")
     with known(run) as there, progress.task(f"Importing {asked.opened.name}", asked.total, begun.rows) as bar:
         for part in slices.cut(asked.opened, start=begun.rows, state=begun.state, limit=asked.limit):
-            _commit(run, asked, part, slices.look(part, there), there)
+            _commit(run, asked, part, slices.look(part, there, ties=asked.ties), there)
             bar.advance(part.end - part.start)
     ended = so_far(run, asked)
     _list_refused(run, asked)

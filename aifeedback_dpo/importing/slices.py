@@ -67,8 +67,8 @@ def cut(opened: Opened, *, start: int, state: State | None, limit: int | None) -
             yield Slice(first, number, items, after())
 
 
-def look(part: Slice, known: Known | None = None) -> Looked:
-    """Looks at each comparison; a picture is decoded once, and not again where it is in the run.
+def look(part: Slice, known: Known | None = None, *, ties: bool = True) -> Looked:
+    """Looks at each comparison; a picture is decoded once, and not again where it is in the run. Ties can be left out.
 
     What people said of those that can be used is for the caller to count.
     """
@@ -100,6 +100,8 @@ def look(part: Slice, known: Known | None = None) -> Looked:
             first, second = (one for one in found if isinstance(one, Seen))
             if first.pixels == second.pixels:
                 refuse(where, "both pictures are the same", "")
+            elif not ties and item.p_first == 0.5:
+                count(tally.left_out, "a tie")
             else:
                 usable.append((where, item, first, second))
     return Looked(usable, tally, refused)

@@ -48,12 +48,11 @@ class Tally:
         """Counts what people said of one that can be."""
         known = comparison.label in self.labels or len(self.labels) < KINDS
         count(self.labels, comparison.label if known else "others")
-        if not comparison.votes:
+        said = comparison.p_first
+        if said is None:
             self.unlabelled += 1
             return
         self.votes += sum(vote.count or 1 for vote in comparison.votes)
-        weights = [vote.count or 1 for vote in comparison.votes]
-        said = sum(vote.p_first * weight for vote, weight in zip(comparison.votes, weights, strict=True)) / sum(weights)
         self.first += said > 0.5
         self.second += said < 0.5
         self.ties += said == 0.5

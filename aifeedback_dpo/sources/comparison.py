@@ -42,6 +42,13 @@ class Comparison:
     votes: tuple[Vote, ...]
     label: str
 
+    @property
+    def p_first(self) -> float | None:
+        """The mean of the votes, each weighing as many as it stands for; None without any."""
+        weights = [vote.count or 1 for vote in self.votes]
+        said = sum(vote.p_first * weight for vote, weight in zip(self.votes, weights, strict=True))
+        return said / sum(weights) if weights else None
+
 
 @dataclass(frozen=True)
 class Unusable:

@@ -144,6 +144,15 @@ def test_dreamlike_only_takes_pairs_of_two_dreamlike_pictures(tmp_path: Path) ->
     assert told["imported"]["left_out"] == {"not a pair of Dreamlike pictures": 10}
 
 
+def test_ties_can_be_left_out(tmp_path: Path) -> None:
+    made = published.pickapic(tmp_path / "set")
+
+    told = imported((*made.arguments, "--skip-ties"), tmp_path / "run")
+
+    assert told["imported"]["left_out"] == {"a tie": 1}
+    assert_said(open_run(tmp_path / "run", None), made.said[:2])
+
+
 def files(run: Path) -> dict[str, bytes]:
     """What a run holds, but for the stamps of its manifest, and for how `datasets` notes where it is."""
     every = [path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json"]
@@ -329,6 +338,7 @@ def test_held_out_prompts_never_move_and_are_never_trained_on(tmp_path: Path) ->
     assert before.items() <= after.items()
     drawn = [at for at in range(100) if seeds.uniform(0, "held out", prompt_id(f"p{at}")) < 0.1]
     assert {key for key, split in after.items() if split == "eval"} == {prompt_id(f"p{at}") for at in drawn[:5]}
-    result = ddpo("train", "--judge", "human", "--dry-run", "--json", "model.id=shapes", "train.held_out.pairs=0", run=tmp_path / "run")
+    told = ("train", "--judge", "human", "--dry-run", "--json", "model.id=shapes", "train.held_out.pairs=0")
+    result = ddpo(*told, run=tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["policies"][0]["pairs"] == 200 - 2 * 5

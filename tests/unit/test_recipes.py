@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from aifeedback_dpo import config
-from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN
+from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, IMPORTED
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import Recipe
 from tests.conftest import ddpo
@@ -41,17 +41,21 @@ def test_a_recipe_bears_the_name_of_its_file_and_says_what_it_is_about(name):
 @pytest.mark.parametrize("name", REAL)
 def test_a_recipe_opens_with_the_four_commands_and_they_name_what_it_has(name):
     recipe = shipped(name)
-    generate, label, train, compare = commands(name)
-    assert generate == ["ddpo", "generate", "--recipe", name]
+    first, label, train, compare = commands(name)
+    if recipe.prompts.source == IMPORTED:
+        assert first[1:3] == ["import", "pickapic"]
+        assert first[first.index("--recipe") + 1] == name
+    else:
+        assert first == ["ddpo", "generate", "--recipe", name]
     assert [command[1] for command in (label, train, compare)] == ["label", "train", "compare"]
     for command in (label, train, compare):
         assert command[command.index("--run") + 1] == f"runs/{name}"
     asked = {label[at + 1] for at, word in enumerate(label) if word in ("-s", "--judge")}
     assert asked <= {*recipe.label.scorers, CONSENSUS}
     trained = {recipe.judge(judge) for judge in recipe.train.judges}
-    assert trained <= {*asked, CONTROL}
     assert CONTROL in trained
-    assert HUMAN not in trained  # nobody has voted on these pictures
+    people = {HUMAN} if recipe.prompts.source == IMPORTED else set()  # elsewhere nobody has voted on the pictures
+    assert trained <= {*asked, CONTROL, *people}
     assert {recipe.judge(judge) for judge in (compare[2], compare[4])} <= trained
 
 
