@@ -7,7 +7,7 @@ from aifeedback_dpo.export import parts
 from aifeedback_dpo.export.pairs import Pair
 from aifeedback_dpo.export.pickapic import row
 
-ABOUT = "the same columns as tar shards; WebDataset loaders, diffusers' *_wds scripts"
+ABOUT = "the same columns as tar shards, as Pick-a-Pic's WebDataset mirror has them"
 KEEPS_TIES = True
 KEEPS_UNLABELLED = False
 KEEPS_HELD_OUT = True
