@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from aifeedback_dpo.export import parts
-from aifeedback_dpo.export.pairs import Pair
+from aifeedback_dpo.export.pair import Pair
 from aifeedback_dpo.records import IMAGE, hub_schema
 
 ABOUT = "prompt, chosen, rejected as Parquet; TRL's columns, and those of open-image-preferences-v1-binarized"

@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 from aifeedback_dpo.errors import DataError
-from aifeedback_dpo.export.pairs import Picture
+from aifeedback_dpo.export.pair import Picture
 
 ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
 

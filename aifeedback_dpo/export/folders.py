@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aifeedback_dpo.export.files import ending
-from aifeedback_dpo.export.pairs import Pair
+from aifeedback_dpo.export.pair import Pair
 
 ABOUT = "chosen/ and rejected/ with captions; SimpleTuner's Flow-DPO, kohya's loaders"
 KEEPS_TIES = False

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aifeedback_dpo.export.files import ending
-from aifeedback_dpo.export.pairs import Pair, Picture, Vote, Votes
+from aifeedback_dpo.export.pair import Pair, Picture, Vote
+from aifeedback_dpo.export.pairs import Votes
 from aifeedback_dpo.records import HUMAN
 
 ABOUT = "Label Studio: tasks.json, config.xml and images/; every pair, with what was said of it"

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aifeedback_dpo.export.pairs import Pair
+from aifeedback_dpo.export.pair import Pair
 
 ROWS = 1000
 BYTES = 200 * 2**20

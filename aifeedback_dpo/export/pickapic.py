@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from aifeedback_dpo.export import parts
-from aifeedback_dpo.export.pairs import Pair
+from aifeedback_dpo.export.pair import Pair
 
 ABOUT = "Pick-a-Pic's columns as Parquet; diffusers' DPO scripts, DiffusionDPO, MaPO"
 KEEPS_TIES = True

@@ -9,7 +9,8 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.export import card, label_studio, pairs, target
 from aifeedback_dpo.export.card import Facts
 from aifeedback_dpo.export.formats import Taken, named, taken
-from aifeedback_dpo.export.pairs import UNJUDGED, Judged, Pair
+from aifeedback_dpo.export.pair import Pair
+from aifeedback_dpo.export.pairs import UNJUDGED, Judged
 from aifeedback_dpo.store import Run
 
 ONCE = ("label-studio",)

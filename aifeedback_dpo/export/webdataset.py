@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aifeedback_dpo.export import parts
-from aifeedback_dpo.export.pairs import Pair
+from aifeedback_dpo.export.pair import Pair
 from aifeedback_dpo.export.pickapic import row
 
 ABOUT = "the same columns as tar shards, as Pick-a-Pic's WebDataset mirror has them"

@@ -19,6 +19,7 @@ from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.export import pairs, parts, target
 from aifeedback_dpo.export.formats import FORMATS
+from aifeedback_dpo.export.pair import Pair, Picture
 from aifeedback_dpo.export.run import Plan, export, plan
 from aifeedback_dpo.store import Album, Run, decode_image
 from tests import labelled
@@ -408,8 +409,8 @@ def test_pictures_are_held_a_slice_at_a_time(run, tmp_path, monkeypatch):
     "p_a", [np.nextafter(np.float32(0.5), np.float32(0)), np.nextafter(np.float32(0.5), np.float32(1))]
 )
 def test_the_preferred_picture_is_preferred_in_float32_however_slightly(p_a):
-    a, b = (pairs.Picture(name, "", b"") for name in "ab")
-    pair = pairs.Pair(0, "pair", "prompt", "train", a, b, float(p_a), None, 0, 1)
+    a, b = (Picture(name, "", b"") for name in "ab")
+    pair = Pair(0, "pair", "prompt", "train", a, b, float(p_a), None, 0, 1)
 
     chosen, _, p_chosen = pair.chosen_first
     assert chosen is (a if p_a > 0.5 else b)
@@ -417,9 +418,9 @@ def test_the_preferred_picture_is_preferred_in_float32_however_slightly(p_a):
 
 
 def test_a_tie_has_no_winner():
-    a, b = (pairs.Picture(name, "", b"") for name in "ab")
+    a, b = (Picture(name, "", b"") for name in "ab")
     with pytest.raises(AssertionError, match="no winner"):
-        _ = pairs.Pair(0, "pair", "prompt", "train", a, b, 0.5, None, 0, 1).chosen_first
+        _ = Pair(0, "pair", "prompt", "train", a, b, 0.5, None, 0, 1).chosen_first
 
 
 def test_nothing_but_ties_is_nothing_to_hold(run, tmp_path):
