@@ -90,7 +90,7 @@ def test_the_card_of_a_scorer_names_it_and_calls_nobody_human(run, tmp_path):
 def test_a_licence_is_stated_where_all_that_is_there_has_it(tmp_path, licences, drawn, stated):
     made = Run(labelled.write(tmp_path / "run"), config.load("shapes"))
     works = {f"import/{name}": {"source": "pairs", "dataset": name, "licence": said} for name, said in licences.items()}
-    works |= {"generate": {}} if drawn else {}
+    works |= {"generate": {"versions": {"diffusers": "0.42.7"}, "commit": "c0ffee"}} if drawn else {}
     made.write_text(made.root / "manifest.json", json.dumps({"schema_version": 1, "made_by": works}))
 
     ddpo("export", "folders", str(tmp_path / "set"), run=made.root)
@@ -99,6 +99,7 @@ def test_a_licence_is_stated_where_all_that_is_there_has_it(tmp_path, licences, 
     card = (tmp_path / "set" / "README.md").read_text()
     for name, said in licences.items():
         assert f"- {name}: {said or 'no licence stated'}" in card
+    assert ("- `generate`: diffusers 0.42.7; commit c0ffee" in card) is drawn
 
 
 def test_json_is_the_same_in_numbers_and_a_dry_run_writes_nothing(run, tmp_path):

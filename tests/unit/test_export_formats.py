@@ -19,7 +19,7 @@ from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.export import pairs, parts, target
 from aifeedback_dpo.export.formats import FORMATS
-from aifeedback_dpo.export.pair import Pair, Picture
+from aifeedback_dpo.export.pair import Pair, Picture, model_name
 from aifeedback_dpo.export.run import Plan, export, plan
 from aifeedback_dpo.store import Album, Run, decode_image
 from tests import labelled
@@ -447,3 +447,22 @@ def test_ids_without_a_match_are_null_and_the_order_is_the_left_tables():
         None,
         1,
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [("team/drawer", "team/drawer"), ("/home/ada/models/sd", "sd"), ("~/models/sd", "sd"), ("../sd", "sd"), (None, "")],
+)
+def test_a_model_is_named_without_the_folders_of_this_machine(model, shown):
+    assert model_name(model) == shown
+
+
+def test_no_format_tells_where_a_model_lies_here(tmp_path):
+    made = Run(labelled.write(tmp_path / "run", "label.raters=null"), config.load("shapes", ["label.raters=null"]))
+    images = [row | {"model": "/home/ada/models/sd"} for row in made.rows("images", records.IMAGES.names)]
+    made.commit("images", images, "000000", "base")
+
+    for format in FORMATS:
+        exported(made, format, tmp_path / format)
+        for path in (tmp_path / format).rglob("*"):
+            assert path.is_dir() or b"/home/ada" not in path.read_bytes(), path

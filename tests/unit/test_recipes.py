@@ -99,7 +99,17 @@ def test_the_papers_settings_are_the_launchers():
     assert (sdxl.steps, sdxl.warmup, sdxl.optimizer) == (2000, 200, "adafactor")
 
 
-@pytest.mark.parametrize("name", REAL)
+DRAWN = [name for name in REAL if shipped(name).prompts.source != IMPORTED]
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if name not in DRAWN])
+def test_a_recipe_of_an_imported_set_waits_for_it(tmp_path, cache, name):
+    shown = ddpo("generate", "--recipe", name, "--dry-run", run=tmp_path / "run")
+    assert (shown.exit_code, "has no prompts yet; run `ddpo import` first" in shown.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_dry_run_plans_a_recipe_without_network_or_weights(tmp_path, cache, name):
     recipe = shipped(name)
     shown = ddpo("generate", "--recipe", name, "--dry-run", "--json", run=tmp_path / "run")
