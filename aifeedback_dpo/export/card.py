@@ -12,6 +12,7 @@ import yaml
 
 from aifeedback_dpo import provenance
 from aifeedback_dpo.export.formats import Taken, named
+from aifeedback_dpo.export.pair import model_name
 from aifeedback_dpo.export.pairs import SPLITS, UNJUDGED, Counts, Judged
 from aifeedback_dpo.store import Run
 
@@ -24,6 +25,7 @@ class Facts:
     """What a card tells, gathered from the run before anything is written."""
 
     format: str
+    judge: str
     title: str
     counts: Counts
     splits: Mapping[str, Counts]
@@ -39,6 +41,7 @@ def facts(name: str, table: Judged, taken: Taken) -> Facts:
     splits = {SPLITS["train"]: taken.rows[~held_out], SPLITS["eval"]: taken.rows[held_out]}
     return Facts(
         format=name,
+        judge=table.judge,
         title="nobody yet" if table.judge == UNJUDGED else run.recipe.title(table.judge),
         counts=table.counts(),
         splits={split: table.counts(rows) for split, rows in splits.items() if len(rows)},
@@ -52,7 +55,7 @@ def facts(name: str, table: Judged, taken: Taken) -> Facts:
 def text(told: Facts) -> str:
     """The card of the set."""
     return f"---\n{_header(told)}---\n\n# Preferences of {told.title} on pairs of pictures\n\n" + "\n\n".join(
-        part for part in (_summary(told), _pictures(told), _sources(told), _licence(told), _versions(told)) if part
+        part for part in (_summary(told), _pictures(told), _sources(told), _licence(told), _made_by(told)) if part
     )
 
 
@@ -123,11 +126,19 @@ def _stated(told: Facts) -> str | None:
     return str(next(iter(found))) if len(found) == 1 and None not in found and not drawn else None
 
 
-def _versions(told: Facts) -> str:
-    made = provenance.versions()
-    listed = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    commit = f"; commit {made['commit']}" if made["commit"] else ""
-    return f"## Made by\n\n`ddpo export {told.format}`: {listed}{commit}.\n"
+def _made_by(told: Facts) -> str:
+    """The versions of what drew, what judged and what exported."""
+    works = {f"`ddpo export {told.format}`": provenance.versions()}
+    works = {
+        f"`{work}`": told.works[work] for work in ("generate", f"label/{told.judge}") if work in told.works
+    } | works
+    lines = []
+    for work, entry in works.items():
+        listed = ", ".join(f"{name} {version}" for name, version in entry.get("versions", {}).items())
+        commit = f"; commit {entry['commit']}" if entry.get("commit") else ""
+        scorer = f"; scorer's recipe {entry['scorer']}" if entry.get("scorer") else ""
+        lines.append(f"- {work}: {listed}{commit}{scorer}")
+    return "## Made by\n\n" + "\n".join(lines) + "\n"
 
 
 def _rules(run: Run, judge: str) -> list[str]:
@@ -142,5 +153,5 @@ def _models(run: Run, table: Judged, taken: Taken) -> list[tuple[str, str, int]]
     images = run.read("images", ["image_id", "model", "revision"])
     images = images.filter(pc.is_in(images.column("image_id"), value_set=table.images(taken.rows)))
     counted = images.group_by(["model", "revision"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    found = [(row["model"] or "", row["revision"] or "", int(row["count_all"])) for row in counted]
+    found = [(model_name(row["model"]), row["revision"] or "", int(row["count_all"])) for row in counted]
     return sorted(found, key=lambda row: (-row[2], row))

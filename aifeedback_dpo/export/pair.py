@@ -1,6 +1,7 @@
 """One pair as it is exported: two encoded pictures of a prompt, and one judge's view of them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,3 +48,9 @@ class Pair:
             return self.a, self.b, self.p_a
         half = np.float32(0.5)
         return self.b, self.a, float(max(np.float32(1 - self.p_a), np.nextafter(half, np.float32(1))))
+
+
+def model_name(model: str | None) -> str:
+    """As others may read it: of a folder of this machine only its name, and "" for a model nobody knows."""
+    path = Path(model or "").expanduser()
+    return path.name if path.is_absolute() or path.parts[:1] == ("..",) else model or ""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.export.pair import Pair, Picture, Vote
+from aifeedback_dpo.export.pair import Pair, Picture, Vote, model_name
 from aifeedback_dpo.records import HUMAN, TABLES
 from aifeedback_dpo.store import Run
 
@@ -173,6 +173,8 @@ def _annotators(table: pa.Table) -> list[str]:
 
 
 def _pair(number: int, row: dict[str, Any], data: dict[str, bytes]) -> Pair:
-    a, b = (Picture(row[f"image_{side}"], row[f"model_{side}"] or "", data[row[f"image_{side}"]]) for side in "ab")
+    a, b = (
+        Picture(row[f"image_{side}"], model_name(row[f"model_{side}"]), data[row[f"image_{side}"]]) for side in "ab"
+    )
     names = ("pair_id", "prompt", "p_a", "votes", "user", "pairs_of_prompt")
     return Pair(number=number, a=a, b=b, split=SPLITS[row["split"]], **{name: row[name] for name in names})
