@@ -128,16 +128,15 @@ def _stated(told: Facts) -> str | None:
 
 def _made_by(told: Facts) -> str:
     """The versions of what drew, what judged and what exported."""
-    works = {f"`ddpo export {told.format}`": provenance.versions()}
-    works = {
-        f"`{work}`": told.works[work] for work in ("generate", f"label/{told.judge}") if work in told.works
-    } | works
+    made = [name for name in ("generate", f"label/{told.judge}") if name in told.works]
+    works: list[tuple[str, Mapping[str, Any]]] = [(name, told.works[name]) for name in made]
+    works.append((f"ddpo export {told.format}", provenance.versions()))
     lines = []
-    for work, entry in works.items():
+    for work, entry in works:
         listed = ", ".join(f"{name} {version}" for name, version in entry.get("versions", {}).items())
         commit = f"; commit {entry['commit']}" if entry.get("commit") else ""
         scorer = f"; scorer's recipe {entry['scorer']}" if entry.get("scorer") else ""
-        lines.append(f"- {work}: {listed}{commit}{scorer}")
+        lines.append(f"- `{work}`: {listed}{commit}{scorer}")
     return "## Made by\n\n" + "\n".join(lines) + "\n"
 
 
