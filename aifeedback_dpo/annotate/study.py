@@ -48,13 +48,15 @@ class Study:
 
 
 def chosen(share: float, number: int, *key: str | int) -> bool:
-    """Whether `number` is among the share that is drawn: one at a random place of every 1 / share numbers."""
+    """Whether `number` is among the share that is drawn: one, at a random place, of each block of 1 / share numbers."""
+    if not share:
+        return False
     around = floor(number * share)
-    return any(
-        floor((block + seeds.uniform(*key, block)) / share) == number
-        for block in range(max(0, around - 1), around + 2)
-        if share > 0
-    )
+    for block in range(max(0, around - 1), around + 2):
+        first, end = floor(block / share), floor((block + 1) / share)
+        if first <= number < end:
+            return number == first + floor(seeds.uniform(*key, block) * (end - first))
+    return False
 
 
 def begun(journal: Journal | None) -> bool:

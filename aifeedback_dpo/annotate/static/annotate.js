@@ -29,7 +29,11 @@
     veiled = showing !== null && "blur" in ballot.dataset;
     ballot.classList.toggle("veiled", veiled);
     const pictures = [...ballot.querySelectorAll(".frame img")];
-    const check = () => { ready = pictures.length > 0 && pictures.every((img) => img.complete && img.naturalWidth); run(); };
+    const check = () => {
+      ready = pictures.length > 0 && pictures.every((img) => img.complete && img.naturalWidth);
+      ballot.classList.toggle("ready", ready);
+      run();
+    };
     pictures.forEach((img) => img.addEventListener("load", check));
     check();
     prefetch(ballot.dataset.ahead);
