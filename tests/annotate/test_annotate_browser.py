@@ -71,6 +71,7 @@ class Guest:
     def __init__(self, browser, there: Opened, address: str, name: str = "ann", **kind) -> None:
         self.context = browser.new_context(**kind)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(8000)
         self.trouble: list[str] = []
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("console", lambda said: self.trouble.append(said.text) if said.type == "error" else None)
