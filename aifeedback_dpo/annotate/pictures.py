@@ -43,33 +43,44 @@ class Pictures:
         self._kept_bytes = kept_bytes
         self._kept: OrderedDict[tuple[str, bool], bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._drawing = threading.Lock()
 
     def of(self, showing: Showing, left: bool) -> bytes:
         """The picture on one side of a showing, as lossless WebP. Raises DataError when it cannot be read."""
-        side: Side = showing.left_is if left else ("b" if showing.left_is == "a" else "a")
+        pair = self.pairs[showing.pair_id]
         if showing.kind == "attention":
-            return self._get(attention_image(self.pairs[showing.pair_id], showing), spoiled=side == "b")
-        return self._get(self.pairs[showing.pair_id].image(side))
+            image = attention_image(pair, showing)
+            both = {"a": (image, False), "b": (image, True)}
+        else:
+            both = {"a": (pair.a, False), "b": (pair.b, False)}
+        wanted = both["a" if left == (showing.left_is == "a") else "b"]
+        found = self._known(wanted)
+        if found is None:
+            with self._drawing:  # a browser asks for both sides at once, and one reading gives both
+                found = self._known(wanted) or self._draw(both)[wanted]
+        return found
 
-    def _get(self, image_id: str, spoiled: bool = False) -> bytes:
-        key = (image_id, spoiled)
+    def _known(self, key: tuple[str, bool]) -> bytes | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key]
-        found = self._draw(image_id, spoiled)  # twice at once is rare and does no harm
+            return self._kept.get(key)
+
+    def _draw(self, both: dict[str, tuple[str, bool]]) -> dict[tuple[str, bool], bytes]:
+        """Both pictures of a pair, read and re-encoded, and kept as long as there is room."""
+        drawn = {}
+        stored = dict(self._album.images({image_id for image_id, _ in both.values()}))
+        for image_id, spoiled in both.values():
+            try:
+                image = decode_image(stored[image_id])
+            except (OSError, KeyError) as error:
+                raise DataError(f"image {image_id} cannot be read ({error}); run `ddpo generate` again") from error
+            drawn[image_id, spoiled] = encode_image(spoil(image, image_id) if spoiled else image)
         with self._lock:
-            self._kept[key] = found
+            self._kept.update(drawn)
             while len(self._kept) > 1 and sum(map(len, self._kept.values())) > self._kept_bytes:
                 self._kept.popitem(last=False)
-        return found
-
-    def _draw(self, image_id: str, spoiled: bool) -> bytes:
-        try:
-            image = decode_image(dict(self._album.images([image_id]))[image_id])
-        except (OSError, KeyError) as error:
-            raise DataError(f"image {image_id} cannot be read ({error}); run `ddpo generate` again") from error
-        return encode_image(spoil(image, image_id) if spoiled else image)
+        return drawn
 
 
 def of_run(run: Run) -> dict[str, Pair]:

@@ -217,12 +217,11 @@ def test_an_attention_pair_shows_one_picture_whole_and_spoiled(there):
 
 def test_the_pictures_in_memory_stay_under_the_bound(there):
     pairs = pictures.of_run(there.run)
-    shown = pictures.Pictures(there.run, pairs, kept_bytes=3000)
+    shown = pictures.Pictures(there.run, pairs, kept_bytes=9000)
     with there.journal.transaction():
         showings = [there.journal.show("ann", 0, "vote", pair_id, "a") for pair_id in pairs]
-    sizes = [len(shown.of(showing, True)) for showing in showings]
-    assert sum(sizes) > 3000
-    assert sum(map(len, shown._kept.values())) <= max(3000, *sizes)
+    assert sum(len(shown.of(showing, left)) for showing in showings for left in (True, False)) > 20_000
+    assert 0 < sum(map(len, shown._kept.values())) <= 9000
 
 
 def test_before_consent_there_are_only_instructions(there):
