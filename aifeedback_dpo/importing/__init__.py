@@ -86,11 +86,15 @@ def survey(asked: Import, rows: int | None) -> Tally:
     limits = [limit for limit in (rows, asked.limit) if limit is not None]
     tally = Tally()
     for part in slices.cut(asked.opened, start=0, state=None, limit=min(limits) if limits else None):
-        looked = slices.look(part, ties=asked.ties)
-        tally.add(looked.tally)
-        for _, comparison, _, _ in looked.usable:
-            tally.judge(comparison)
+        tally.add(_counted(part, asked))
     return tally
+
+
+def _counted(part: Slice, asked: Import) -> Tally:
+    looked = slices.look(part, ties=asked.ties)
+    for _, comparison, _, _ in looked.usable:
+        looked.tally.judge(comparison)
+    return looked.tally
 
 
 def check(asked: Import, looked: Tally) -> None:

@@ -13,7 +13,7 @@ from aifeedback_dpo.sources import Comparison, Opened, Picture, State, Unusable,
 from aifeedback_dpo.sources.pictures import decoded
 
 ROWS = 512
-BYTES = 64 * 2**20
+BYTES = 16 * 2**20
 DECODERS = 2
 
 

@@ -58,6 +58,7 @@ def _votes(annotations: list[Any], words: Mapping[str, float]) -> Iterator[Vote]
         seconds = None if labels.missing(lead) else labels.number(lead)
         exact = annotation.get("meta")  # as `ddpo export label-studio` keeps what a click cannot say
         exact = exact if isinstance(exact, Mapping) else {}
+        name = exact.get("annotator") if name is None else name
         count = exact.get("votes", 1)
         p_first = labels.share(exact["p_a"]) if "p_a" in exact else _choice(annotation["result"], words)
         yield Vote(p_first, labels.text("" if name is None else name), None if count is None else int(count), seconds)

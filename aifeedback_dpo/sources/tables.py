@@ -78,6 +78,7 @@ class _Place:
     arguments: dict[str, Any]
     identity: str
     licence: str | None
+    is_here: bool = True
 
 
 def _place(asked: Asked) -> _Place:
@@ -91,7 +92,7 @@ def _place(asked: Asked) -> _Place:
         place = _folder(folder, asked)
         return _Place(place.arguments, folder.name, place.licence)
     at = hub.commit(repository)
-    return _Place({"path": asked.path, "name": asked.config, "revision": at}, at, hub.licence(repository))
+    return _Place({"path": asked.path, "name": asked.config, "revision": at}, at, hub.licence(repository), False)
 
 
 def _folder(path: Path, asked: Asked) -> _Place:
@@ -150,6 +151,8 @@ def _split(asked: Asked, place: _Place) -> tuple[str, Any]:
         sparing = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
         more = {"batch_size": ROWS_AT_ONCE, "fragment_scan_options": sparing}
         stream = load_dataset(**place.arguments, **more, split=wanted, streaming=True)
+        if place.is_here:  # a group of rows at a time; on the hub each file would have to be asked for its groups first
+            stream = stream.reshard()
     return wanted, stream.decode(False)
 
 
