@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from aifeedback_dpo import seeds
 from aifeedback_dpo.annotate.journal import Showing, Side
 from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.store import Run, decode_image, encode_image
 
 KEPT_BYTES = 256 * 2**20
@@ -42,6 +44,7 @@ class Pictures:
         self._album = run.album()
         self._kept_bytes = kept_bytes
         self._kept: OrderedDict[tuple[str, bool], bytes] = OrderedDict()
+        self._stored: OrderedDict[str, bytes] = OrderedDict()  # as in the run; guarded by `_drawing`
         self._lock = threading.Lock()
         self._drawing = threading.Lock()
 
@@ -69,7 +72,7 @@ class Pictures:
     def _draw(self, both: dict[str, tuple[str, bool]]) -> dict[tuple[str, bool], bytes]:
         """Both pictures of a pair, read and re-encoded, and kept as long as there is room."""
         drawn = {}
-        stored = dict(self._album.images({image_id for image_id, _ in both.values()}))
+        stored = self._read({image_id for image_id, _ in both.values()})
         for image_id, spoiled in both.values():
             try:
                 image = decode_image(stored[image_id])
@@ -78,9 +81,28 @@ class Pictures:
             drawn[image_id, spoiled] = encode_image(spoil(image, image_id) if spoiled else image)
         with self._lock:
             self._kept.update(drawn)
-            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > self._kept_bytes:
-                self._kept.popitem(last=False)
+            _bound(self._kept, self._kept_bytes)
         return drawn
+
+    def _read(self, wanted: set[str]) -> dict[str, bytes]:
+        """Stored pictures by id. A part is read whole anyway, so what else it holds is kept as long as there is room."""
+        lacking = wanted - self._stored.keys()
+        if not lacking:
+            return {image_id: self._stored[image_id] for image_id in wanted}
+        places = np.searchsorted(self._album.ids, packed_ids(sorted(lacking))).clip(max=len(self._album.ids) - 1)
+        beside = np.isin(self._album.parts, self._album.parts[places])
+        read = dict(self._album.images([name.decode() for name in self._album.ids[beside]]))
+        found = {image_id: data for image_id, data in {**self._stored, **read}.items() if image_id in wanted}
+        self._stored.update(read)
+        _bound(self._stored, self._kept_bytes)
+        return found
+
+
+def _bound(kept: OrderedDict[Any, bytes], most: int) -> None:
+    """Lets go of what was kept first, down to so many bytes."""
+    held = sum(map(len, kept.values()))
+    while len(kept) > 1 and held > most:
+        held -= len(kept.popitem(last=False)[1])
 
 
 def of_run(run: Run) -> dict[str, Pair]:
