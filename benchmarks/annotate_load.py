@@ -99,12 +99,14 @@ class Person(threading.Thread):
 
     def run(self) -> None:
         ask = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
-        html, fetched, number = "", set[str](), 0
+        html, fetched, number, consented = "", set[str](), 0, False
         while not self.over.is_set():
             try:
                 if not self._cookie:
                     self._cookie = self._ask("GET", f"/?{self.at.query}")[1].split(";")[0]
+                if not consented:
                     self._ask("POST", "/consent", "", ask)
+                    consented = True
                 html = html or self._ask("GET", "/")[0]
                 tokens = re.findall(r'data-(?:showing|ahead)="([^"]+)"', html)
                 if "data-showing" not in html:

@@ -7,6 +7,7 @@ keeps its row and gets one in `undone`; a showing can be answered once, however 
 import json
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._alone: sqlite3.Connection | None = None
+        self._one_at_a_time = threading.Lock()  # threads share the connection, and so its transaction
         self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             self._file.execute("PRAGMA journal_mode=WAL")
@@ -113,14 +115,15 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing, and on the disk when it ends."""
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._file.execute("COMMIT")
-        except BaseException:
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
-            raise
+        with self._one_at_a_time:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._file.execute("COMMIT")
+            except BaseException:
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
+                raise
 
     # -- the study ---------------------------------------------------------------------------------------------------
 

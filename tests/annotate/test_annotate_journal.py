@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,13 @@ def test_two_servers_do_not_share_a_study(tmp_path: Path):
         second.alone()
     first.close()
     second.close()
+
+
+def test_many_threads_write_one_after_the_other(tmp_path: Path):
+    journal = Journal(tmp_path / "votes.sqlite")
+    names = [f"person {number}" for number in range(40)]
+    journal.invite(names)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(journal.consent, names))  # raises what a thread raised
+    assert all(journal.annotators().values())
+    journal.close()
