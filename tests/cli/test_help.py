@@ -14,7 +14,20 @@ def test_help_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "LOADED []" in shown.stdout
-    for command in ("generate", "label", "train", "compare", "demo", "status", "recipes", "scorers", "doctor"):
+    for command in (
+        "generate",
+        "label",
+        "train",
+        "compare",
+        "import",
+        "annotate",
+        "export",
+        "demo",
+        "status",
+        "recipes",
+        "scorers",
+        "doctor",
+    ):
         assert command in shown.stdout
 
 
