@@ -22,13 +22,17 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at a revision, and the files of it that are needed, as names or glob patterns."""
+    """A repository at a revision, and the files of it that are needed, as names or glob patterns.
+
+    `instead` is what else a user may do where it cannot be had, as the end of a sentence.
+    """
 
     id: str
     revision: str | None = None
     files: tuple[str, ...] = ("*",)
     without: tuple[str, ...] = ()
     kind: Literal["model", "dataset"] = "model"
+    instead: str = ""
 
     @property
     def fetch(self) -> str:
@@ -170,7 +174,7 @@ def explained(repository: Repository) -> Iterator[None]:
 
     name, kind = repository.id, repository.kind
     absent = f"{name} is not on this machine, or not whole,"
-    instead = ", or give prompts.source a file" if kind == "dataset" else ""
+    instead = repository.instead
     try:
         yield
     except GatedRepoError as error:

@@ -233,7 +233,7 @@ def _of_hub(settings: PromptsSettings) -> Prompts:
 
     From the hub's cache where `hf download` put it, else from the hub, at the commit that it has now.
     """
-    repository = Repository(settings.source, kind="dataset")
+    repository = Repository(settings.source, kind="dataset", instead=", or give prompts.source a file")
     folder = downloaded(repository)
     at = folder.name if folder else hub.commit(repository)
     with hub.explained(repository), _readable(settings):

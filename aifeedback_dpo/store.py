@@ -7,7 +7,7 @@
       votes/<source>/                               part-*.parquet: what people said, one by one
       preferences/<judge>/                          part-*.parquet
       policies/<judge>/seed-<n>/                    weights in the diffusers format, metrics.jsonl, policy.json
-      imports/<source>/                             what was found in a public set, and what could not be used
+      imports/<source>-<set>-<split>/               what was found in a public set, and what could not be used
       cache/  report/
 
 A part is written beside its place, fsynced and renamed; readers ignore everything else. So a unit of work is done if and
@@ -16,6 +16,7 @@ only if its id is in a part, a stop at any moment loses at most the parts under 
 
 import contextlib
 import errno
+import fcntl
 import io
 import json
 import os
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
@@ -47,6 +48,7 @@ REMADE_BY = {
     "votes": "`ddpo import` or `ddpo annotate`",
     "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate`)",
 }
+EXIF = ("JPEG", "TIFF", "MPO")
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 
 
@@ -139,6 +141,19 @@ class Run:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise disk_error(error, path) from error
+
+    @contextlib.contextmanager
+    def alone(self, command: str) -> Iterator[None]:
+        """Keeps a second such command off the run. Raises UserError where one is at work; a killed one leaves no lock."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise UserError(f"another `{command}` is at work in {self.root}; wait until it ends") from error
+        finally:
+            os.close(folder)
 
     def write_text(self, path: Path, text: str) -> None:
         """The same for text."""
@@ -291,8 +306,10 @@ def encode_image(image: Image.Image) -> bytes:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """As RGB. Raises OSError for bytes that are no picture."""
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    """As RGB, the right way up where EXIF says so. Raises OSError for bytes that are no picture."""
+    picture = Image.open(io.BytesIO(data))
+    upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
+    return upright.convert("RGB")
 
 
 def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:

@@ -166,8 +166,8 @@ def hpdv2_test(root: Path) -> Published:
             member = tarfile.TarInfo(f"test/{number}.png" if number == 5 else f"{number}.png")
             member.size = len(picture(number))
             tar.addfile(member, io.BytesIO(picture(number)))
-    rows_in_tar = [Said("a fox", 1, 2, 0.75, 2), Said("a fox", 1, 3, 0.5, 2), Said("a fox", 2, 3, 0.5, 2)]
-    return Published(("hpdv2", str(root), "--split", "test"), rows_in_tar, {"picture missing": 1})
+    ranked = [Said("a fox", 1, 2, 0.75, 2), Said("a fox", 1, 3, 0.5, 2), Said("a fox", 2, 3, 0.5, 2)]
+    return Published(("hpdv2", str(root), "--split", "test"), [*ranked, Said("an owl", 4, 5, 0)])
 
 
 def hpdv3(root: Path) -> Published:

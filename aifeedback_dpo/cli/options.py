@@ -143,14 +143,16 @@ def open_imported(folder: Path | None, source: str, recipe: str | None, override
 def meanings(told: list[str]) -> dict[str, float]:
     """What label values mean: `first=1` is that 1 says the first picture won. Raises UserError."""
     from aifeedback_dpo.errors import UserError
+    from aifeedback_dpo.sources import labels
 
     known = {"first": 1.0, "second": 0.0, "tie": 0.5}
     found: dict[str, float] = {}
     for item in told:
         word, _, value = item.partition("=")
-        if word not in known or not value or value in found:
+        meant = labels.plain(value)
+        if word not in known or not value or meant in found:
             raise UserError(f"--label {item}: write first=VALUE, second=VALUE or tie=VALUE, each value once")
-        found[value] = known[word]
+        found[meant] = known[word]
     return found
 
 

@@ -14,4 +14,5 @@ def hush() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for name in ("diffusers", "transformers", "accelerate", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of damaged pictures it is told otherwise
     warnings.filterwarnings("ignore", module=r"(diffusers|transformers|peft|torch|accelerate)(\.|$)")

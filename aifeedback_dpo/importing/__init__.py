@@ -8,18 +8,21 @@ Which picture is `a` is a seeded draw, so a set that always has its winners firs
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from aifeedback_dpo import config, engine, votes
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.importing import slices
-from aifeedback_dpo.importing.known import Known, known
+from aifeedback_dpo.importing.known import Known, bare, known
 from aifeedback_dpo.importing.slices import Looked, Seen, Slice
 from aifeedback_dpo.importing.tally import Tally
 from aifeedback_dpo.records import IMPORTED, pair_id, prompt_id
 from aifeedback_dpo.seeds import uniform
 from aifeedback_dpo.sources import Asked, Opened, State, source
+from aifeedback_dpo.sources.comparison import OPTIONS
+from aifeedback_dpo.sources.pictures import there
 from aifeedback_dpo.store import Run
 
 HELD_OUT = 0.1
@@ -59,12 +62,18 @@ def prepare(
     run: Run, name: str, asked: Asked, *, limit: int | None = None, ties: bool = True, unlabelled: bool = False
 ) -> Import:
     """The set, opened. Raises UserError for one that is not of that source, or whose import began otherwise."""
-    opened = source(name).opened(asked)
-    key = "-".join([name, *(_tidy(part) for part in (opened.name, opened.split))])
+    form = source(name)
+    for option, flag in OPTIONS.items():
+        if getattr(asked, option) and option not in form.TAKES:
+            takes = ", ".join(OPTIONS[known] for known in form.TAKES) or "none of these options"
+            raise UserError(f"{flag} means nothing to source {name}, which takes {takes}; leave it out")
+    opened = form.opened(asked)
     about = {
         "source": name,
         "dataset": opened.name,
         "split": opened.split,
+        "config": asked.config,
+        "path": str(Path(asked.path).expanduser().resolve()) if there(Path(asked.path).expanduser()) else asked.path,
         "content": opened.identity,
         "licence": opened.licence,
         "dreamlike_only": asked.dreamlike_only,
@@ -73,12 +82,32 @@ def prepare(
         "skip_ties": not ties,
         "unlabelled": unlabelled,
     }
-    found = Import(name, key, opened, about, limit, ties, unlabelled)
-    there = _read_json(run.imports(key) / "about.json")
-    if there is not None and (clash := config.different(there, about)):
-        listed = "; ".join(f"{key}: {old!r} then, {new!r} now" for key, (old, new) in clash.items())
-        raise UserError(f"the import of {opened.name} into {run.root} began otherwise ({listed}). Take another --run")
-    return found
+    return Import(name, _key(run, about), opened, about, limit, ties, unlabelled)
+
+
+def _key(run: Run, about: dict[str, Any]) -> str:
+    """What an import is called in the run: the set's name and split, and a number where another set has that name.
+
+    A set that was moved is the same. Raises UserError for one that began otherwise, or whose files changed.
+    """
+    name = "-".join(_tidy(str(about[part])) for part in ("source", "dataset", "split"))
+    for number in count(1):
+        key = name if number == 1 else f"{name}-{number}"
+        began = _read_json(run.imports(key) / "about.json")
+        if began is None:
+            return key
+        clash = config.different({**began, "path": ""}, {**about, "path": ""})
+        if not clash:
+            return key
+        if began.get("path") == about["path"] and "config" not in clash:
+            words = {"content": "its files changed"}
+            listed = "; ".join(
+                words.get(key) or f"{key}: {old!r} then, {new!r} now" for key, (old, new) in clash.items()
+            )
+            raise UserError(
+                f"the import of {about['path']} into {run.root} began otherwise ({listed}). Take another --run"
+            )
+    raise AssertionError
 
 
 def survey(asked: Import, rows: int | None) -> Tally:
@@ -92,8 +121,8 @@ def survey(asked: Import, rows: int | None) -> Tally:
 
 def _counted(part: Slice, asked: Import) -> Tally:
     looked = slices.look(part, ties=asked.ties)
-    for _, comparison, _, _ in looked.usable:
-        looked.tally.judge(comparison)
+    for one in looked.usable:
+        looked.tally.judge(one.comparison)
     return looked.tally
 
 
@@ -104,9 +133,13 @@ def check(asked: Import, looked: Tally) -> None:
             return
         raise UserError(f"{asked.opened.name}, split {asked.opened.split}, has no rows")
     worst = sorted(looked.unusable.items(), key=lambda counted: -counted[1])
-    why = [f"{reason} ({count}; first: {looked.examples[reason]})" for reason, count in worst[:3]]
-    why += [f"unlabelled ({looked.unlabelled}; --keep-unlabelled takes them)"] if looked.unlabelled else []
-    why += [f"{reason} ({count})" for reason, count in looked.left_out.items()]
+    why = [f"{reason} ({times}; first: {looked.examples[reason]})" for reason, times in worst[:3]]
+    why += (
+        [f"unlabelled ({looked.unlabelled}; --keep-unlabelled takes them, --survey 0 looks further)"]
+        if looked.unlabelled
+        else []
+    )
+    why += [f"{reason} ({times})" for reason, times in looked.left_out.items()]
     raise UserError(f"none of the first {looked.rows} rows of {asked.opened.name} can be used: {'; '.join(why)}")
 
 
@@ -126,20 +159,22 @@ def so_far(run: Run, asked: Import) -> Ledger:
 def take(run: Run, asked: Import, progress: engine.Progress) -> Tally:
     """Imports what is left of the set, and settles the votes. Raises UserError for a recipe whose people are simulated."""
     votes.need_people(run)
-    begun = so_far(run, asked)
-    _take_back(run, asked, begun.rows)
-    run.record(f"import/{asked.key}", "running", **asked.about)
-    run.write_text(run.imports(asked.key) / "about.json", json.dumps(asked.about, indent=2) + "\n")
-    with known(run) as there, progress.task(f"Importing {asked.opened.name}", asked.total, begun.rows) as bar:
-        for part in slices.cut(asked.opened, start=begun.rows, state=begun.state, limit=asked.limit):
-            _commit(run, asked, part, slices.look(part, there, ties=asked.ties), there)
-            bar.advance(part.end - part.start)
-    ended = so_far(run, asked)
-    _list_refused(run, asked)
-    if run.parts("votes"):
-        votes.settle(run)
+    facts = {key: value for key, value in asked.about.items() if key != "path"}
+    with run.alone("ddpo import"):
+        begun = so_far(run, asked)
+        _take_back(run)
+        run.record(f"import/{asked.key}", "running", **facts)
+        run.write_text(run.imports(asked.key) / "about.json", json.dumps(asked.about, indent=2) + "\n")
+        with known(run) as held, progress.task(f"Importing {asked.opened.name}", asked.total, begun.rows) as bar:
+            for part in slices.cut(asked.opened, start=begun.rows, state=begun.state, limit=asked.limit):
+                _commit(run, asked, part, slices.look(part, held, ties=asked.ties), held)
+                bar.advance(part.end - part.start)
+        ended = so_far(run, asked)
+        _list_refused(run, asked)
+        if run.parts("votes"):
+            votes.settle(run)
     counts = {name: getattr(ended.tally, name) for name in ("rows", "pairs", "images", "prompts", "votes", "ties")}
-    run.record(f"import/{asked.key}", "done", **asked.about, **counts, unusable=sum(ended.tally.unusable.values()))
+    run.record(f"import/{asked.key}", "done", **facts, **counts, unusable=sum(ended.tally.unusable.values()))
     return ended.tally
 
 
@@ -152,11 +187,11 @@ def _commit(run: Run, asked: Import, part: Slice, looked: Looked, there: Known) 
     """A slice: pictures, prompts, pairs, votes, and last the ledger."""
     tally = looked.tally
     images, prompts, pairs, cast = [], [], [], []
-    for where, comparison, first, second in looked.usable:
+    for one in looked.usable:
+        where, text, comparison, first, second = one.where, one.prompt, one.comparison, one.first, one.second
         if not comparison.votes and not asked.unlabelled:
             tally.judge(comparison)
             continue
-        text = " ".join(comparison.prompt.split())
         prompt = prompt_id(text)
         low, high = sorted((first, second), key=lambda seen: seen.image_id)
         low_is_a = uniform(run.recipe.seed, "side", low.image_id, high.image_id) < 0.5
@@ -173,8 +208,8 @@ def _commit(run: Run, asked: Import, part: Slice, looked: Looked, there: Known) 
                 there.add_picture(seen.image_id, seen.pixels)
                 images.append(_image(seen, prompt))
         if not there.has_prompt(prompt):
-            split = _split(run, prompt, there)
-            there.add_prompt(prompt, split)
+            split = _split(run, text, there)
+            there.add_prompt(prompt)
             prompts.append({"prompt_id": prompt, "prompt": text, "split": split, "source": asked.opened.name})
         if before is None:
             there.add_pair(pair, prompt)
@@ -217,20 +252,28 @@ def _image(seen: Seen, prompt: str) -> dict[str, Any]:
 
 
 def _split(run: Run, prompt: str, there: Known) -> str:
-    held_out = there.held_out < run.recipe.prompts.eval and uniform(run.recipe.seed, "held out", prompt) < HELD_OUT
-    return "eval" if held_out else "train"
+    """Another spelling of a held-out prompt is held out as well."""
+    wanted = len(there.held_out) < run.recipe.prompts.eval
+    if (wanted and uniform(run.recipe.seed, "held out", bare(prompt)) < HELD_OUT) or bare(prompt) in there.held_out:
+        there.hold_out(prompt)
+        return "eval"
+    return "train"
 
 
 def _ledgers(run: Run, asked: Import) -> Iterator[Path]:
     return iter(sorted(run.imports(asked.key).glob("rows-*.json")))
 
 
-def _take_back(run: Run, asked: Import, rows: int) -> None:
-    """Removes what a slice committed that was stopped before its ledger; it is read again."""
+def _take_back(run: Run) -> None:
+    """Removes what slices committed that were stopped before their ledgers, of any import: they are read again.
+
+    Not only of this one: else the pairs of another's half slice would be taken for pairs that are there to stay.
+    """
+    ledgers = {path.relative_to(run.root / "imports").as_posix() for path in run.imports("").glob("*/rows-*.json")}
     for table in ("images", "prompts", "pairs", "votes"):
         for path in run.parts(table):
-            stem, _, start = path.stem.rpartition("-")
-            if stem == f"part-{asked.key}" and start.isdigit() and int(start) >= rows:
+            key, _, start = path.stem.removeprefix("part-").rpartition("-")
+            if (run.imports(key) / "about.json").exists() and f"{key}/rows-{start}.json" not in ledgers:
                 path.unlink()
 
 

@@ -13,12 +13,18 @@ create table prompts (id blob primary key) without rowid;
 """
 
 
+def bare(prompt: str) -> str:
+    """A prompt without case, punctuation and space: "A cat." and "a cat" are one."""
+    return "".join(letter for letter in prompt.casefold() if letter.isalnum()) or prompt
+
+
 class Known:
     """Answers what is there; ids are told as hex. SQLite's temporary file goes with it."""
 
     def __init__(self, base: sqlite3.Connection) -> None:
         self._base = base
-        self.held_out = 0
+        self.held_out: set[str] = set()
+        """Held-out prompts without case and punctuation, by which another spelling of one is known."""
 
     def pixels(self, image_id: str) -> str | None:
         """The hash of the pixels of a picture that is there."""
@@ -45,9 +51,11 @@ class Known:
             "insert or ignore into pairs values (?, ?)", (bytes.fromhex(pair_id), bytes.fromhex(prompt_id))
         )
 
-    def add_prompt(self, prompt_id: str, split: str) -> None:
+    def add_prompt(self, prompt_id: str) -> None:
         self._base.execute("insert or ignore into prompts values (?)", (bytes.fromhex(prompt_id),))
-        self.held_out += split == "eval"
+
+    def hold_out(self, prompt: str) -> None:
+        self.held_out.add(bare(prompt))
 
 
 @contextmanager
@@ -63,9 +71,11 @@ def known(run: Run) -> Iterator[Known]:
         for part in run.scan("pairs", ["pair_id", "prompt_id"]):
             for row in part.to_pylist():
                 found.add_pair(row["pair_id"], row["prompt_id"])
-        for part in run.scan("prompts", ["prompt_id", "split"]):
+        for part in run.scan("prompts", ["prompt_id", "prompt", "split"]):
             for row in part.to_pylist():
-                found.add_prompt(row["prompt_id"], row["split"])
+                found.add_prompt(row["prompt_id"])
+                if row["split"] == "eval":
+                    found.hold_out(row["prompt"])
         yield found
     finally:
         base.close()

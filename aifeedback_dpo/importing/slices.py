@@ -9,7 +9,9 @@ from itertools import islice
 
 from aifeedback_dpo.importing.known import Known
 from aifeedback_dpo.importing.tally import Tally, count
-from aifeedback_dpo.sources import Comparison, Opened, Picture, State, Unusable, Unwanted
+from aifeedback_dpo.sources import Comparison, Item, Opened, Picture, State, Unusable, Unwanted, labels
+from aifeedback_dpo.sources.comparison import Row
+from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import decoded
 
 ROWS = 512
@@ -35,28 +37,39 @@ class Slice:
 
     start: int
     end: int
-    items: list[tuple[str, Comparison | Unusable | Unwanted]]
+    items: list[tuple[str, Item]]
     state: State | None
 
 
 @dataclass(frozen=True)
-class Looked:
-    """Comparisons that can be used, where they were, and their two pictures; what was counted; and what cannot be used."""
+class Usable:
+    """A comparison that can be used, where it was, its prompt in tidy whitespace, and its two pictures."""
 
-    usable: list[tuple[str, Comparison, Seen, Seen]]
+    where: str
+    prompt: str
+    comparison: Comparison
+    first: Seen
+    second: Seen
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Comparisons that can be used; what was counted; and what cannot be used."""
+
+    usable: list[Usable]
     tally: Tally
     refused: list[dict[str, str]]
 
 
 def cut(opened: Opened, *, start: int, state: State | None, limit: int | None) -> Iterator[Slice]:
     """The rows from `start` to `limit`, up to ROWS or BYTES at a time: the same cuts wherever reading began."""
-    items: list[tuple[str, Comparison | Unusable | Unwanted]] = []
+    items: list[tuple[str, Item]] = []
     first, size, number = start, 0, start
     after: Callable[[], State | None] | None = None
     with closing(opened.rows(start, state)) as rows:
         wanted = islice(rows, None if limit is None else max(0, limit - start))
         for number, (row, after) in enumerate(wanted, start=start + 1):
-            for item in opened.read(row):
+            for item in _read(opened, row):
                 items.append((f"{opened.split}/{number - 1}", item))
                 if isinstance(item, Comparison):
                     size += sum(len(picture.data or b"") for picture in (item.first, item.second))
@@ -65,6 +78,15 @@ def cut(opened: Opened, *, start: int, state: State | None, limit: int | None) -
                 items, first, size = [], number, 0
         if after and number > first:
             yield Slice(first, number, items, after())
+
+
+def _read(opened: Opened, row: Row) -> list[Item]:
+    """A row's comparisons; one that is built otherwise than its format is told of like any other that cannot be used."""
+    try:
+        return list(opened.read(row))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        return [Unusable("record", f"not built as this format is ({type(error).__name__}: {said})")]
 
 
 def look(part: Slice, known: Known | None = None, *, ties: bool = True) -> Looked:
@@ -87,9 +109,15 @@ def look(part: Slice, known: Known | None = None, *, ties: bool = True) -> Looke
             count(tally.left_out, item.reason)
         elif isinstance(item, Unusable):
             refuse(where, item.reason, item.detail)
-        elif not item.prompt.split():
-            refuse(where, "no prompt", "")
         else:
+            try:
+                prompt = labels.prompt(item.prompt)
+            except NotALabel as error:
+                refuse(where, "prompt", str(error))
+                continue
+            if not prompt:
+                refuse(where, "no prompt", "")
+                continue
             found = [_seen(picture, pictures) for picture in (item.first, item.second)]
             bad = [
                 (side, one) for side, one in zip(("first", "second"), found, strict=True) if isinstance(one, Unusable)
@@ -103,7 +131,7 @@ def look(part: Slice, known: Known | None = None, *, ties: bool = True) -> Looke
             elif not ties and item.p_first == 0.5:
                 count(tally.left_out, "a tie")
             else:
-                usable.append((where, item, first, second))
+                usable.append(Usable(where, prompt, item, first, second))
     return Looked(usable, tally, refused)
 
 

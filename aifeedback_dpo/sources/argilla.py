@@ -16,6 +16,7 @@ from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "Argilla: a JSON of records, or a dataset with responses, such as open-image-preferences' results"
 WANTS = "records of fields (prompt, image_1, image_2) and responses; or columns prompt, image_1, image_2, <question>.responses"
+TAKES = ("split", "config", "images", "dimension")
 RESPONSES = ".responses"
 
 
@@ -37,13 +38,13 @@ def _records(keys: list[str], lie: Shelf, asked: Asked) -> Callable[[Row], Itera
             yield Unusable("record", "no prompt and two pictures among its fields")
             return
         questions = list(responses) if isinstance(responses, Mapping) else []
-        if len(questions) > 1 and asked.dimension not in questions:
-            yield Unusable("record", f"several questions, {', '.join(questions)}; pick one by --dimension")
+        if (len(questions) > 1 or asked.dimension) and asked.dimension not in questions:
+            yield Unusable("record", f"questions {', '.join(questions)}; --dimension picks one")
             return
         told = responses[asked.dimension or questions[0]] if isinstance(responses, Mapping) and questions else []
         said = [
             (answer.get("value"), labels.text(answer.get("user_id") or ""), answer.get("status") or "submitted")
-            for answer in told or []
+            for answer in labels.listed(told or [])
             if isinstance(answer, Mapping)
         ]
         yield from _comparison(fields[prompt], [picture(fields[side], lie) for side in sides], sides, said)
@@ -92,4 +93,4 @@ def _comparison(
         yield Unusable("label", str(error))
         return
     values = sorted({labels.text(value) for value, _, state in said if state == "submitted"})
-    yield Comparison(labels.text(prompt or ""), pictures[0], pictures[1], votes, " and ".join(values) or "no label")
+    yield Comparison(prompt, pictures[0], pictures[1], votes, " and ".join(values) or "no label")

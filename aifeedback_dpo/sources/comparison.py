@@ -10,6 +10,17 @@ State = dict[str, Any]
 Rows = Generator[tuple[Row, Callable[[], State | None]]]
 
 
+EVEN = 1e-6  # a mean that lies so close to 1/2 is a tie
+OPTIONS = {
+    "split": "--split",
+    "config": "--config",
+    "images": "--images",
+    "dreamlike_only": "--dreamlike-only",
+    "dimension": "--dimension",
+    "meanings": "--label",
+}
+
+
 @dataclass(frozen=True)
 class Picture:
     """An encoded picture as the set has it, and the model that drew it; or why it is not there."""
@@ -34,9 +45,12 @@ class Vote:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two pictures of one prompt and the votes on them; without any it is unlabelled. `label` is what the set said, as text."""
+    """Two pictures of one prompt and the votes on them; without any it is unlabelled.
 
-    prompt: str
+    `prompt` is as the set has it, which need not be text; `label` is what the set said, in words.
+    """
+
+    prompt: object
     first: Picture
     second: Picture
     votes: tuple[Vote, ...]
@@ -47,7 +61,8 @@ class Comparison:
         """The mean of the votes, each weighing as many as it stands for; None without any."""
         weights = [vote.count or 1 for vote in self.votes]
         said = sum(vote.p_first * weight for vote, weight in zip(self.votes, weights, strict=True))
-        return said / sum(weights) if weights else None
+        mean = said / sum(weights) if weights else None
+        return 0.5 if mean is not None and abs(mean - 0.5) <= EVEN else mean
 
 
 @dataclass(frozen=True)
@@ -103,10 +118,14 @@ class Opened:
 
 
 class Source(Protocol):
-    """A module that reads one public format. `WANTS` names its columns or keys, as told to who brings others."""
+    """A module that reads one public format.
+
+    `WANTS` names its columns or keys, as told to who brings others; `TAKES` the options, of OPTIONS, that mean something to it.
+    """
 
     ABOUT: str
     WANTS: str
+    TAKES: tuple[str, ...]
 
     def opened(self, asked: Asked) -> Opened:
         """Raises UserError for what is not of this format, naming what was found and what is wanted."""

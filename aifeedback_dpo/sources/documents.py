@@ -10,9 +10,10 @@ from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.sources import columns, pictures
 from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, Rows, State
-from aifeedback_dpo.sources.pictures import Shelf
+from aifeedback_dpo.sources.pictures import Shelf, there
+from aifeedback_dpo.sources.tables import fingerprint
 
-FOLDERS = ("images", "image", "train", "test", "media")
+FOLDERS = ("images", "image", "media")
 
 
 def opened(
@@ -26,11 +27,11 @@ def opened(
     file = _file(path, asked, fetch)
     first = next(_records(file), None)
     if first is None:
-        raise UserError(f"{file} has no records")
+        raise UserError(f"{file} has no records; it must be one JSON array of them")
     keys = list(first) if isinstance(first, dict) else []
     if not keys:
         raise columns.refused("holds no records with keys", keys, asked, wants)
-    lie = pictures.shelf(asked.images, file.parent, under=FOLDERS)
+    lie = pictures.shelf(asked.images, file.parent, under=(file.stem, *FOLDERS), tars_too=True)
 
     def rows(start: int, _: State | None) -> Rows:
         for number, record in enumerate(_records(file)):
@@ -40,7 +41,7 @@ def opened(
     return Opened(
         name=path.name.removesuffix(".json"),
         split=file.stem,
-        identity=content_id(file.name, file.stat().st_size),
+        identity=content_id(file.name, fingerprint(file)),
         columns={key: type(value).__name__ for key, value in first.items()},
         total=None,
         licence=None,
@@ -50,10 +51,10 @@ def opened(
 
 
 def _file(path: Path, asked: Asked, fetch: str) -> Path:
+    if not there(path):
+        raise UserError(f"{asked.path} is no file or folder here{f'; {fetch}' if fetch else ''}")
     if path.is_file():
         return path
-    if not path.exists():
-        raise UserError(f"{asked.path} is no file or folder here{f'; {fetch}' if fetch else ''}")
     found = {file.stem: file for file in sorted(path.glob("*.json"))}
     wanted = asked.split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
     if wanted not in found:

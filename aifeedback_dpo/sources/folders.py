@@ -17,6 +17,7 @@ from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "folders chosen/ and rejected/ with pictures and .txt captions of the same names"
 WANTS = "chosen/<id>.png, rejected/<id>.png, and <id>.txt beside one of them"
+TAKES = ()
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 ENDS = ("chosen", "rejected")
 
@@ -29,16 +30,18 @@ def opened(asked: Asked) -> Opened:
         raise UserError(
             f"{asked.path} has no folders chosen and rejected; found: {found or 'nothing'}; wanted: {WANTS}"
         )
-    pictures = {end: {file.stem: file for file in sorted((root / end).iterdir()) if _is_picture(file)} for end in ENDS}
+    pictures = {end: _by_stem(root / end) for end in ENDS}
     stems = sorted(pictures["chosen"].keys() | pictures["rejected"].keys())
     if not stems:
         raise UserError(f"{asked.path} has no pictures in chosen and rejected; wanted: {WANTS}")
     told = _metadata(root / "metadata.jsonl")
-    sizes = [(end, file.name, file.stat().st_size) for end in ENDS for file in pictures[end].values()]
+    sizes = [
+        (end, file.name, file.stat().st_size) for end in ENDS for files in pictures[end].values() for file in files
+    ]
 
     def rows(start: int, _: State | None) -> Rows:
         for stem in stems[start:]:
-            yield {"id": stem, **{end: pictures[end].get(stem) for end in ENDS}}, lambda: None
+            yield {"id": stem, **{end: pictures[end].get(stem, []) for end in ENDS}}, lambda: None
 
     return Opened(
         name=root.name,
@@ -52,15 +55,21 @@ def opened(asked: Asked) -> Opened:
     )
 
 
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            found.setdefault(file.stem, []).append(file)
+    return found
 
 
 def _metadata(path: Path) -> dict[str, dict[str, Any]]:
     found = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
         try:
-            row = json.loads(line)
+            if not line.strip():
+                continue
+            row = json.loads(line.decode())
             found[str(row["id"])] = row
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} has no object with an id on line {number}; mend it or take it away") from error
@@ -69,18 +78,25 @@ def _metadata(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read(row: Row, root: Path, told: dict[str, Any]) -> Iterator[Item]:
     lie = Shelf((root,))
-    captions = {file.read_text().strip() for end in ENDS if (file := root / end / f"{row['id']}.txt").is_file()}
+    captions = {
+        file.read_text(encoding="utf-8").strip() for end in ENDS if (file := root / end / f"{row['id']}.txt").is_file()
+    }
+    if any(len(row[end]) > 1 for end in ENDS):
+        yield Unusable("picture missing", f"{row['id']}: several files of that name")
+        return
     if len(captions) > 1:
         yield Unusable("caption", f"{row['id']}: the two captions differ")
         return
     try:
-        p_first = labels.share(told["p_chosen"]) if not labels.missing(told.get("p_chosen")) else 1.0
+        vote = Vote(labels.sure(told.get("p_chosen")), count=labels.people(told.get("votes", 1)))
     except NotALabel as error:
         yield Unusable("label", str(error))
         return
     prompt = told.get("prompt") or (captions.pop() if captions else "")
     first, second = (
-        picture(row[end].relative_to(root).as_posix() if row[end] else None, lie, model=told.get(f"{end}_model") or "")
+        picture(
+            row[end][0].relative_to(root).as_posix() if row[end] else None, lie, model=told.get(f"{end}_model") or ""
+        )
         for end in ENDS
     )
-    yield Comparison(prompt, first, second, (Vote(p_first, count=told.get("votes", 1)),), "chosen")
+    yield Comparison(prompt, first, second, (vote,), "chosen")

@@ -15,6 +15,7 @@ from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "HPDv2: train.json and test.json, with the pictures in folders or tars"
 WANTS = "prompt, file_path and human_preference (train.json); or prompt, image_path and rank (test.json)"
+TAKES = ("split", "images")
 FETCH = "fetch it by `hf download --repo-type dataset ymhao/HPDv2 --local-dir DIR`, unpack its tars there, and give DIR"
 
 
@@ -41,9 +42,7 @@ def _choice(row: Row, lie: Shelf) -> Iterator[Item]:
         yield Unusable("label", str(error))
         return
     first, second = (picture(path, lie) for path in paths)
-    yield Comparison(
-        labels.text(row.get("prompt") or ""), first, second, (Vote(p_first),), str([int(p_first), 1 - int(p_first)])
-    )
+    yield Comparison(row.get("prompt"), first, second, (Vote(p_first),), str([int(p_first), 1 - int(p_first)]))
 
 
 def _rankings(row: Row, lie: Shelf) -> Iterator[Item]:
@@ -62,7 +61,7 @@ def _rankings(row: Row, lie: Shelf) -> Iterator[Item]:
             yield Unusable("label", str(error))
             continue
         said = labels.told(sum(vote.p_first for vote in votes) / len(votes)) if votes else "no label"
-        yield Comparison(labels.text(row.get("prompt") or ""), found[one], found[other], votes, said)
+        yield Comparison(row.get("prompt"), found[one], found[other], votes, said)
 
 
 def _by_person(row: Row) -> list[tuple[str, list[Any]]]:

@@ -12,6 +12,7 @@ from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "HPDv3 and HPDv3++: JSON whose path1 is preferred, with the pictures in folders or tars"
 WANTS = "prompt, path1, path2 (and choice_dist, model1, model2)"
+TAKES = ("split", "images")
 FETCH = (
     "fetch it by `hf download --repo-type dataset MizzenAI/HPDv3 --local-dir DIR`, unpack its tars there, and give DIR"
 )
@@ -34,7 +35,7 @@ def _read(row: Row, lie: Shelf) -> Iterator[Item]:
         yield Unusable("label", str(error))
         return
     first, second = (picture(row.get(f"path{side}"), lie, model=row.get(f"model{side}") or "") for side in (1, 2))
-    yield Comparison(labels.text(row.get("prompt") or ""), first, second, (vote,), "path1 preferred")
+    yield Comparison(row.get("prompt"), first, second, (vote,), "path1 preferred")
 
 
 def _vote(choices: object) -> Vote:

@@ -5,6 +5,7 @@ the better one first). Of a ranking every two pictures are a pair, and equal ran
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +16,7 @@ from aifeedback_dpo.sources.pictures import picture
 
 ABOUT = "ImageRewardDB: rankings, in its configurations 8k, 8k_group and 8k_pair (and 1k to 4k)"
 WANTS = "prompt and img_better, img_worse; or image, prompt_id, prompt and rank"
+TAKES = ("split", "config")
 
 
 def opened(asked: Asked) -> Opened:
@@ -29,12 +31,12 @@ def opened(asked: Asked) -> Opened:
 
     there = tables.opened(asked, reader)
     if "prompt_id" in there.columns and "img_better" not in there.columns and not _is_list(there.columns["rank"]):
-        return Opened(**{**vars(there), "rows": lambda start, _: _gathered(there, start), "total": None})
+        return replace(there, rows=lambda start, _: _gathered(there, start), total=None)
     return there
 
 
 def _is_list(kind: str) -> bool:
-    return kind.lower().startswith(("list", "sequence", "large_list"))
+    return "list" in kind.lower() or "sequence" in kind.lower()
 
 
 def _gathered(there: Opened, start: int) -> Rows:
@@ -42,12 +44,13 @@ def _gathered(there: Opened, start: int) -> Rows:
     group: dict[str, Any] = {}
     number = 0
     for row, _ in there.rows(0, None):
-        if group and row["prompt_id"] != group["prompt_id"]:
+        if group and (row["prompt_id"] is None or row["prompt_id"] != group["prompt_id"]):
             if number >= start:
                 yield group, _nothing
             group, number = {}, number + 1
         if not group:
-            group = {"prompt_id": row["prompt_id"], "prompt": row["prompt"], "image": [], "rank": []}
+            group = {"prompt_id": row["prompt_id"], "prompt": row["prompt"], "image": [], "rank": [], "mixed": False}
+        group["mixed"] |= row["prompt"] != group["prompt"]
         if number >= start:
             group["image"].append(row["image"])
         group["rank"].append(row["rank"])
@@ -61,10 +64,13 @@ def _nothing() -> None:
 
 def _pair(row: Row) -> Iterator[Item]:
     first, second = picture(row["img_better"]), picture(row["img_worse"])
-    yield Comparison(labels.text(row["prompt"] or ""), first, second, (Vote(1.0),), "the first is better")
+    yield Comparison(row["prompt"], first, second, (Vote(1.0),), "the first is better")
 
 
 def _ranking(row: Row) -> Iterator[Item]:
+    if row.get("mixed") or ("mixed" in row and row["prompt_id"] is None):
+        yield Unusable("record", "no prompt_id" if row["prompt_id"] is None else "two prompts of one prompt_id")
+        return
     images, ranks = row["image"], row["rank"]
     if not isinstance(images, Sequence) or not isinstance(ranks, Sequence) or len(images) != len(ranks):
         yield Unusable("label", "not as many ranks as pictures")
@@ -79,4 +85,4 @@ def _ranking(row: Row) -> Iterator[Item]:
         except NotALabel as error:
             yield Unusable("label", str(error))
             continue
-        yield Comparison(labels.text(row["prompt"] or ""), picture(images[one]), picture(images[other]), votes, said)
+        yield Comparison(row["prompt"], picture(images[one]), picture(images[other]), votes, said)

@@ -15,6 +15,7 @@ from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "Label Studio: the JSON export of a Pairwise or Choices task, with the pictures beside it"
 WANTS = "tasks of data (prompt, image_a, image_b) and annotations"
+TAKES = ("images", "dimension")
 LOCAL = "/data/local-files/?d="
 
 
@@ -23,12 +24,12 @@ def opened(asked: Asked) -> Opened:
 
     def reader(keys: list[str], lie: Shelf) -> Callable[[Row], Iterator[Item]]:
         columns.need(("data", "annotations"), keys, asked, WANTS)
-        return lambda row: _read(row, lie)
+        return lambda row: _read(row, lie, asked.dimension)
 
     return documents.opened(asked, reader, wants=WANTS)
 
 
-def _read(task: Row, lie: Shelf) -> Iterator[Item]:
+def _read(task: Row, lie: Shelf, question: str | None) -> Iterator[Item]:
     data = task.get("data")
     sides = both(SIDES, data) if isinstance(data, Mapping) else None
     prompt = columns.first_of(PROMPTS, data) if isinstance(data, Mapping) else None
@@ -37,7 +38,8 @@ def _read(task: Row, lie: Shelf) -> Iterator[Item]:
         yield Unusable("task", f"no prompt and two pictures in its data: {keys}")
         return
     try:
-        votes = tuple(_votes(task.get("annotations") or [], {**WORDS, sides[0]: 1.0, sides[1]: 0.0}))
+        words = {**WORDS, sides[0]: 1.0, sides[1]: 0.0}
+        votes = tuple(_votes(labels.listed(task.get("annotations") or []), words, question))
     except NotALabel as error:
         yield Unusable("label", str(error))
         return
@@ -45,10 +47,10 @@ def _read(task: Row, lie: Shelf) -> Iterator[Item]:
     sums = {"left": sum(vote.p_first > 0.5 for vote in votes), "right": sum(vote.p_first < 0.5 for vote in votes)}
     sums["tie"] = len(votes) - sum(sums.values())
     said = " and ".join(word for word, count in sums.items() if count) or "no label"
-    yield Comparison(labels.text(data[prompt] or ""), first, second, votes, said)
+    yield Comparison(data[prompt], first, second, votes, said)
 
 
-def _votes(annotations: list[Any], words: Mapping[str, float]) -> Iterator[Vote]:
+def _votes(annotations: list[Any], words: Mapping[str, float], question: str | None) -> Iterator[Vote]:
     for annotation in annotations:
         if not isinstance(annotation, Mapping) or annotation.get("was_cancelled") or not annotation.get("result"):
             continue
@@ -59,19 +61,23 @@ def _votes(annotations: list[Any], words: Mapping[str, float]) -> Iterator[Vote]
         exact = annotation.get("meta")  # as `ddpo export label-studio` keeps what a click cannot say
         exact = exact if isinstance(exact, Mapping) else {}
         name = exact.get("annotator") if name is None else name
-        count = exact.get("votes", 1)
-        p_first = labels.share(exact["p_a"]) if "p_a" in exact else _choice(annotation["result"], words)
-        yield Vote(p_first, labels.text("" if name is None else name), None if count is None else int(count), seconds)
+        chosen = _choice(labels.listed(annotation["result"]), words, question)
+        p_first = labels.share(exact["p_a"]) if "p_a" in exact else chosen
+        yield Vote(p_first, labels.text("" if name is None else name), labels.people(exact.get("votes", 1)), seconds)
 
 
-def _choice(result: list[Any], words: Mapping[str, float]) -> float:
-    """What was clicked. Raises NotALabel for an annotation with none, or with two that contradict each other."""
-    said = set()
+def _choice(result: list[Any], words: Mapping[str, float], question: str | None) -> float:
+    """What was clicked. Raises NotALabel for an annotation with none, with two, or of several questions."""
+    clicked: dict[str, list[Any]] = {}
     for entry in result:
         value = entry.get("value") if isinstance(entry, Mapping) else None
-        if isinstance(value, Mapping):
-            clicked = value.get("selected") or value.get("choices") or []
-            said |= {labels.worded(word, words) for word in ([clicked] if isinstance(clicked, str) else clicked)}
+        if isinstance(value, Mapping) and (found := value.get("selected") or value.get("choices")):
+            of = labels.text(entry.get("from_name") or "")
+            clicked.setdefault(of, []).extend([found] if isinstance(found, str) else labels.listed(found))
+    asked = [question] if question else list(clicked)
+    if len(asked) > 1:
+        raise NotALabel(f"several questions, {', '.join(asked)}; pick one by --dimension")
+    said = {labels.worded(word, words) for of in asked for word in clicked.get(of, [])}
     if len(said) != 1:
         raise NotALabel("an annotation without a choice" if not said else "an annotation with several choices")
     return said.pop()

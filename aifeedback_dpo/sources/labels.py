@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MANY = 2**31
 TIES = ("tie", "ties", "tied", "draw", "equal", "same", "both", "both_good", "both_bad", "neither")
 
 
@@ -27,7 +28,9 @@ def missing(value: Any) -> bool:
     """Whether nobody has said anything."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, bytes | str) and text(value).lower() in ("", "none", "nan", "null"))
+    if isinstance(value, bytes):  # WebDataset's text of what was no text
+        return text(value).lower() in ("", "none", "nan", "null")
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def flag(value: Any) -> bool:
@@ -81,6 +84,45 @@ def weighed(first: Any, second: Any) -> float:
     if one < 0 or other < 0 or one + other == 0:
         raise NotALabel(f"weights {one:g} and {other:g} are not a share of anything")
     return one / (one + other)
+
+
+def people(value: Any) -> int | None:
+    """How many a vote stands for; None where nobody knows. Raises NotALabel for what counts no people."""
+    if missing(value):
+        return None
+    count = number(value)
+    if count != int(count) or not 1 <= count < MANY:
+        raise NotALabel(f"{text(value)} votes are no number of people")
+    return int(count)
+
+
+def sure(value: Any) -> float:
+    """P(chosen preferred), which a chosen picture has above 1/2; 1 where nobody says. Raises NotALabel."""
+    if missing(value):
+        return 1.0
+    p_chosen = share(value)
+    if p_chosen <= 0.5:
+        raise NotALabel(f"p_chosen {p_chosen:g} does not prefer the chosen picture")
+    return p_chosen
+
+
+def prompt(value: Any) -> str:
+    """A prompt with its whitespace made one space; empty where there is none. Raises NotALabel for what is no text."""
+    if missing(value):
+        return ""
+    if not isinstance(value, bytes | str):
+        raise NotALabel(f"a {type(value).__name__} is no text")
+    return " ".join((value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value).split())
+
+
+def plain(value: Any) -> str:
+    """A value as one would type it: 1 for 1.0 and "1.0", true for True, left for "Left"."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return f"{number(value):g}"
+    except NotALabel:
+        return text(value).lower()
 
 
 def told(p_first: float) -> str:

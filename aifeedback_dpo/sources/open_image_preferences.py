@@ -6,12 +6,13 @@ simplified one, and nobody has judged them: they are pairs for a scorer, or for 
 
 from collections.abc import Callable, Iterator
 
-from aifeedback_dpo.sources import argilla, columns, labels, pairs, tables
+from aifeedback_dpo.sources import argilla, columns, pairs, tables
 from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row
 from aifeedback_dpo.sources.pictures import picture
 
 ABOUT = "open-image-preferences-v1: binarized, raw (pairs nobody has judged), and its Argilla results"
 WANTS = "prompt, chosen, rejected; or image_quality_dev, image_quality_sd, quality_prompt (raw); or Argilla's columns"
+TAKES = ("split", "config", "dimension")
 KINDS = ("quality", "simplified")
 
 
@@ -35,4 +36,4 @@ def _raw(row: Row, kinds: list[str]) -> Iterator[Item]:
     for kind in kinds:
         dev = picture(row[f"image_{kind}_dev"], model="FLUX.1-dev")
         sd = picture(row[f"image_{kind}_sd"], model="stable-diffusion-3.5-large")
-        yield Comparison(labels.text(row[f"{kind}_prompt"] or ""), dev, sd, (), "no label")
+        yield Comparison(row[f"{kind}_prompt"], dev, sd, (), "no label")

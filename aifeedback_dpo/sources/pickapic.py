@@ -9,26 +9,28 @@ from collections.abc import Callable, Iterator
 from aifeedback_dpo.sources import columns, labels, tables
 from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, Unusable, Unwanted, Vote
 from aifeedback_dpo.sources.labels import NotALabel
-from aifeedback_dpo.sources.pictures import picture
+from aifeedback_dpo.sources.pictures import Shelf, picture
 
 ABOUT = "Pick-a-Pic v1 and v2, mirrors, WebDataset; and what `ddpo export pickapic` and `webdataset` write"
 WANTS = "caption, jpg_0, jpg_1, label_0 (and label_1, has_label, model_0, model_1, user_id)"
+TAKES = ("split", "config", "images", "dreamlike_only")
 NEEDED = ("caption", "jpg_0", "jpg_1", "label_0")
 
 
 def opened(asked: Asked) -> Opened:
     """The set, by its columns."""
+    lie = tables.shelf(asked)
 
     def reader(found: dict[str, str]) -> Callable[[Row], Iterator[Item]]:
         columns.need(NEEDED, found, asked, WANTS)
         if asked.dreamlike_only:
             columns.need(("model_0", "model_1"), found, asked, WANTS)
-        return lambda row: _read(row, dreamlike_only=asked.dreamlike_only)
+        return lambda row: _read(row, lie, dreamlike_only=asked.dreamlike_only)
 
     return tables.opened(asked, reader)
 
 
-def _read(row: Row, *, dreamlike_only: bool) -> Iterator[Item]:
+def _read(row: Row, lie: Shelf | None, *, dreamlike_only: bool) -> Iterator[Item]:
     models = [labels.text(row.get(name) or "") for name in ("model_0", "model_1")]
     if dreamlike_only and not all("dream" in name.lower() for name in models):  # as the authors' --dreamlike_pairs_only
         yield Unwanted("not a pair of Dreamlike pictures")
@@ -38,8 +40,8 @@ def _read(row: Row, *, dreamlike_only: bool) -> Iterator[Item]:
     except NotALabel as error:
         yield Unusable("label", str(error))
         return
-    first, second = (picture(row[f"jpg_{side}"], model=models[side]) for side in (0, 1))
-    yield Comparison(labels.text(row["caption"] or ""), first, second, votes, said)
+    first, second = (picture(row[f"jpg_{side}"], lie, model=models[side]) for side in (0, 1))
+    yield Comparison(row["caption"], first, second, votes, said)
 
 
 def _votes(row: Row) -> tuple[tuple[Vote, ...], str]:
@@ -54,7 +56,7 @@ def _votes(row: Row) -> tuple[tuple[Vote, ...], str]:
         if (exact > 0.5) - (exact < 0.5) != (p_first > 0.5) - (p_first < 0.5):
             raise NotALabel(f"p_0 {exact:g} is not on the side of label_0 {p_first:g}")
         p_first = exact
-    count = 1 if "votes" not in row else None if labels.missing(row["votes"]) else int(labels.number(row["votes"]))
+    count = labels.people(row.get("votes", 1))
     user = row.get("user_id")
     annotator = "" if labels.missing(user) or "votes" in row else labels.text(user)
     return (Vote(p_first, annotator, count),), f"label_0 = {labels.number(row['label_0']):g}"

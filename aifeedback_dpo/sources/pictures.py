@@ -5,13 +5,13 @@ An address on the web is not followed: Pick-a-Pic's are dead, and a set that is 
 
 import base64
 import binascii
+import io
 import re
 import tarfile
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from PIL import Image
 
@@ -19,62 +19,94 @@ from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.sources.comparison import Picture
 from aifeedback_dpo.store import decode_image
 
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # and no EPS, for which Pillow calls Ghostscript
+LARGEST = 64 * 2**20  # pixels
+
 
 @dataclass(frozen=True)
 class Shelf:
     """Where pictures lie that are named by a path: folders, and where each member of a tar begins and how long it is.
 
+    A member that several tars have, or several folders of them by its name alone, is None: nobody knows which is meant.
     `packed` names archives that can only be read from their start, and so are not.
     """
 
     folders: tuple[Path, ...] = ()
-    members: Mapping[str, tuple[Path, int, int]] = field(default_factory=dict)
+    members: Mapping[str, tuple[Path, int, int] | None] = field(default_factory=dict)
     packed: str = ""
 
     def find(self, name: str) -> bytes | str:
         """The bytes of a picture, or why there are none."""
-        tidy = name.removeprefix("./")
-        if re.match(r"^(/|[A-Za-z]:)", tidy) or ".." in Path(tidy).parts:
+        tidy = self._inside(name.removeprefix("./"))
+        if tidy is None:
             return "path leaves the folder"
         for folder in self.folders:
             path = folder / tidy
-            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-                return path.read_bytes()
+            if there(path) and path.is_file():
+                return path.read_bytes() if _stays(path, folder) else "a link that leaves the folder"
         for key in (tidy, Path(tidy).name):
             if key in self.members:
-                tar, offset, size = self.members[key]
+                if (place := self.members[key]) is None:
+                    return f"{key} is there several times, in tars"
+                tar, offset, size = place
                 with tar.open("rb") as file:
                     file.seek(offset)
                     return file.read(size)
         return f"no file {name}" + (f"; {self.packed} is compressed, `tar -xf` it first" if self.packed else "")
 
+    def _inside(self, name: str) -> str | None:
+        """A path as seen from a folder; None for one that leads out of it."""
+        if Path(name).is_absolute():  # as `datasets` gives those of a folder of pictures
+            inner = [Path(name).relative_to(root) for root in self.folders if Path(name).is_relative_to(root)]
+            name = inner[0].as_posix() if inner else "/"
+        return None if re.match(r"^(/|[A-Za-z]:)", name) or ".." in Path(name).parts else name
 
-def shelf(asked: Path | None, beside: Path, *, under: Iterable[str] = ()) -> Shelf:
-    """The pictures of a set whose JSON is in the folder `beside`: there, in its folders `under`, or in its tars.
+
+def there(path: Path) -> bool:
+    """Whether a path exists; what is too long or no path at all does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _stays(path: Path, folder: Path) -> bool:
+    """Whether a file is in the folder, and no link out of it but into the hub's cache, which is made of links."""
+    resolved = path.resolve()
+    return resolved.is_relative_to(folder.resolve()) or resolved.parent.name == "blobs"
+
+
+def shelf(asked: Path | None, beside: Path, *, under: Iterable[str] = (), tars_too: bool = False) -> Shelf:
+    """The pictures of a set whose rows are in the folder `beside`: there, in its folders `under`, or in its tars.
 
     `asked` is a folder or a tar that the user names. Raises UserError where that is not there.
     """
     if asked is not None and not asked.exists():
         raise UserError(f"--images {asked}: no such folder or tar")
     places = [asked] if asked else [beside, *(beside / name for name in under)]
-    folders = tuple(place for place in places if place.is_dir())
+    folders = tuple(place.absolute() for place in places if place.is_dir())
     tars = [place for place in places if place.is_file()]
-    tars += [tar for folder in folders for tar in sorted(folder.glob("*.tar*"))]
+    if tars_too or asked:
+        tars += [tar for folder in folders for tar in sorted(folder.glob("*.tar*"))]
     packed = [tar.name for tar in tars if tar.suffix != ".tar"]
     return Shelf(folders, _members([tar for tar in tars if tar.suffix == ".tar"]), ", ".join(packed))
 
 
-def _members(tars: Iterable[Path]) -> dict[str, tuple[Path, int, int]]:
-    found: dict[str, tuple[Path, int, int]] = {}
+def _members(tars: Iterable[Path]) -> dict[str, tuple[Path, int, int] | None]:
+    found: dict[str, tuple[Path, int, int] | None] = {}
+    bare: dict[str, tuple[Path, int, int] | None] = {}
     for path in tars:
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
                     if member.isfile():
-                        found[member.name.removeprefix("./")] = (path, member.offset_data, member.size)
+                        name, place = member.name.removeprefix("./"), (path, member.offset_data, member.size)
+                        found[name] = None if name in found else place
+                        short = Path(name).name
+                        bare[short] = None if short in bare else place
         except tarfile.TarError as error:
-            raise UserError(f"{path} is no tar that can be read ({error}); fetch it again") from error
-    return found
+            raise UserError(f"{path} is no tar that can be read ({error}); fetch it again, or take it away") from error
+    return bare | found
 
 
 def picture(cell: Any, shelf: Shelf | None = None, *, model: Any = "") -> Picture:
@@ -109,12 +141,14 @@ def _no(model: str) -> Picture:
 
 def decoded(data: bytes) -> Image.Image:
     """As RGB. Raises OSError for what is no picture, is cut short, or would be enormous once unpacked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", message="Palette images with Transparency")
-        try:
-            return decode_image(data)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise OSError("more pixels than a picture should have") from error
-        except (ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:  # Pillow on damaged files
-            raise OSError(str(error) or type(error).__name__) from error
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as head:
+            if head.width * head.height > LARGEST:
+                raise OSError(f"{head.width} x {head.height} pixels, more than a picture should have")
+            if head.mode.startswith(("I", "F")):
+                raise OSError("pixels of more than 8 bits, which would be cut off")
+        return decode_image(data)
+    except OSError:
+        raise
+    except Exception as error:  # Pillow on damaged files raises whatever its plugins do
+        raise OSError(str(error) or type(error).__name__) from error

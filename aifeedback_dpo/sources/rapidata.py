@@ -15,6 +15,7 @@ from aifeedback_dpo.sources.pictures import picture
 
 ABOUT = "Rapidata's sets: soft votes of many people, kept as P(first) and their count"
 WANTS = "prompt, image1, image2, weighted_results_image1_preference, weighted_results_image2_preference"
+TAKES = ("split", "config", "dimension")
 
 
 def opened(asked: Asked) -> Opened:
@@ -41,7 +42,7 @@ def _read(row: Row, dimension: str) -> Iterator[Item]:
     weights = [row[f"weighted_results_image{side}_{dimension}"] for side in (1, 2)]
     votes: tuple[Vote, ...] = ()
     said = "no label"
-    if not any(map(labels.missing, weights)):
+    if not all(map(labels.missing, weights)):
         try:
             p_first = labels.weighed(*weights)
         except NotALabel as error:
@@ -50,7 +51,7 @@ def _read(row: Row, dimension: str) -> Iterator[Item]:
         votes = (Vote(p_first, count=_people(row.get(f"detailed_results_{dimension}"))),)
         said = f"P(first) in {_band(p_first)}"
     first, second = (picture(row[f"image{side}"], model=row.get(f"model{side}") or "") for side in (1, 2))
-    yield Comparison(labels.text(row["prompt"] or ""), first, second, votes, said)
+    yield Comparison(row["prompt"], first, second, votes, said)
 
 
 def _people(detailed: object) -> int | None:

@@ -3,6 +3,7 @@
 Pictures stay encoded. Reading can go on from a state of `datasets`, which skips whole files, or by counting rows.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +13,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from yaml import YAMLError
 
 from aifeedback_dpo import hub
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.prompts import HUB_ID, downloaded
 from aifeedback_dpo.records import content_id
+from aifeedback_dpo.sources import pictures
 from aifeedback_dpo.sources.comparison import Asked, Item, Opened, Row, Rows, State
+from aifeedback_dpo.sources.pictures import Shelf, there
 
 ROWS_AT_ONCE = 32
+ENDS = 2**16
 BUILDERS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -62,7 +67,7 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
     return Opened(
         name=asked.path.rstrip("/").rsplit("/", 1)[-1] or "set",
         split=split,
-        identity=content_id(place.identity, asked.config, split),
+        identity=content_id(place.identity or _identity(place.arguments, split, Path(asked.path)), asked.config, split),
         columns=columns,
         total=_total(stream, split, place),
         licence=place.licence,
@@ -73,7 +78,7 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a set lies: arguments of `load_dataset`, what stands for its content, its licence."""
+    """Where a set lies: arguments of `load_dataset`, its commit on the hub, its licence."""
 
     arguments: dict[str, Any]
     identity: str
@@ -83,11 +88,11 @@ class _Place:
 
 def _place(asked: Asked) -> _Place:
     path = Path(asked.path).expanduser()
-    if path.exists():
+    if there(path):
         return _folder(path, asked) if path.is_dir() else _file(path)
     if not re.fullmatch(HUB_ID, asked.path):
         raise UserError(f"{asked.path} is no file or folder here, and no owner/name of the hub")
-    repository = Repository(asked.path, kind="dataset")
+    repository = Repository(asked.path, kind="dataset", instead=", or give the folder of a copy")
     if folder := downloaded(repository):
         place = _folder(folder, asked)
         return _Place(place.arguments, folder.name, place.licence)
@@ -104,9 +109,7 @@ def _folder(path: Path, asked: Asked) -> _Place:
     else:
         files = {}
     arguments = {"path": "arrow", "data_files": files} if files else {"path": str(path), "name": asked.config}
-    found = [Path(name) for names in files.values() for name in names]
-    found = found or sorted(file for file in path.rglob("*") if file.suffix in BUILDERS and file.is_file())
-    return _Place(arguments, _identity(found, path), _licence(path / "README.md"))
+    return _Place(arguments, "", _licence(path / "README.md"))
 
 
 def _file(path: Path) -> _Place:
@@ -116,12 +119,37 @@ def _file(path: Path) -> _Place:
     arguments: dict[str, Any] = {"path": builder, "data_files": {"train": str(path)}}
     if path.suffix.lower() == ".tsv":
         arguments["sep"] = "\t"
-    return _Place(arguments, _identity([path], path.parent), _licence(path.parent / "README.md"))
+    return _Place(arguments, "", _licence(path.parent / "README.md"))
 
 
-def _identity(files: list[Path], root: Path) -> str:
-    """By name and size: a set of 335 GB is not hashed to be recognised."""
-    return content_id(*((file.relative_to(root).as_posix(), file.stat().st_size) for file in files))
+def _identity(arguments: dict[str, Any], split: str, root: Path) -> str:
+    """By the names of a split's files, and the size, beginning and end of each: 335 GB are not hashed to be recognised."""
+    from datasets import load_dataset_builder
+
+    listed = load_dataset_builder(**arguments).config.data_files or {}
+    files = sorted({Path(file) for file in listed.get(split, [])})
+    return content_id(
+        *((file.name if file.is_file() else str(file), fingerprint(file)) for file in files), root.is_dir()
+    )
+
+
+def fingerprint(file: Path) -> str:
+    """The size of a file and a hash of how it begins and ends; empty for what is no file here."""
+    if not file.is_file():
+        return ""
+    size, digest = file.stat().st_size, hashlib.sha256()
+    with file.open("rb") as stream:
+        digest.update(stream.read(ENDS))
+        stream.seek(max(0, size - ENDS))
+        digest.update(stream.read(ENDS))
+    return f"{size}-{digest.hexdigest()[:32]}"
+
+
+def shelf(asked: Asked) -> Shelf | None:
+    """Where pictures lie that a table names by their paths: beside it, or where the user says; None for a set of the hub."""
+    path = Path(asked.path).expanduser()
+    beside = path if path.is_dir() else path.parent
+    return pictures.shelf(asked.images, beside) if there(path) or asked.images else None
 
 
 def _licence(card: Path) -> str | None:
@@ -130,7 +158,7 @@ def _licence(card: Path) -> str | None:
 
     try:
         stated = DatasetCard.load(card, ignore_metadata_errors=True).data.license if card.is_file() else None
-    except (ValueError, OSError):
+    except (ValueError, OSError, YAMLError):
         return None
     return str(stated) if stated else None
 
@@ -153,7 +181,7 @@ def _split(asked: Asked, place: _Place) -> tuple[str, Any]:
         stream = load_dataset(**place.arguments, **more, split=wanted, streaming=True)
         if place.is_here:  # a group of rows at a time; on the hub each file would have to be asked for its groups first
             stream = stream.reshard()
-    return wanted, stream.decode(False)
+    return wanted, stream if stream.features is None else stream.decode(False)  # a table of text has no pictures in it
 
 
 def _first(stream: Any) -> dict[str, str]:
@@ -187,8 +215,8 @@ def _readable(asked: Asked) -> Iterator[None]:
     """What `datasets` says of a set that it cannot read, in one line."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-    repository = Repository(asked.path, kind="dataset")
-    on_hub = not Path(asked.path).expanduser().exists()
+    repository = Repository(asked.path, kind="dataset", instead=", or give the folder of a copy")
+    on_hub = not there(Path(asked.path).expanduser())
     try:
         if on_hub:
             with hub.explained(repository):
@@ -203,7 +231,13 @@ def _readable(asked: Asked) -> Iterator[None]:
         TypeError,
         FileNotFoundError,
         EOFError,
+        YAMLError,
     ) as error:
         if isinstance(error, DatasetNotFoundError) and on_hub:
             hub.check_access(repository)
-        raise DataError(f"{asked.path} cannot be read as a dataset: {' '.join(str(error).split())[:240]}") from error
+        says = " ".join(str(error).split())[:240]
+        if "config" in says.lower():
+            raise UserError(
+                f"{asked.path} has several configurations, or not this one; --config picks one: {says}"
+            ) from error
+        raise DataError(f"{asked.path} cannot be read as a dataset: {says}") from error

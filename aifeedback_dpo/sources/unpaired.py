@@ -4,7 +4,7 @@ Without pair_id nobody knows what was better than what, and nothing is put toget
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
 from aifeedback_dpo.sources import columns, labels, tables
 from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row, Rows, Unusable, Vote
@@ -13,6 +13,7 @@ from aifeedback_dpo.sources.pictures import picture
 
 ABOUT = "prompt/completion/label with pair_id, as `ddpo export unpaired` writes"
 WANTS = "prompt, completion, label, pair_id (rows of a pair beside each other)"
+TAKES = ("split", "config")
 
 
 def opened(asked: Asked) -> Opened:
@@ -23,7 +24,7 @@ def opened(asked: Asked) -> Opened:
         return _read
 
     there = tables.opened(asked, reader)
-    return Opened(**{**vars(there), "rows": lambda start, _: _gathered(there, start), "total": None})
+    return replace(there, rows=lambda start, _: _gathered(there, start), total=None)
 
 
 def _gathered(there: Opened, start: int) -> Rows:
@@ -31,7 +32,7 @@ def _gathered(there: Opened, start: int) -> Rows:
     group: list[Row] = []
     number = 0
     for row, _ in there.rows(0, None):
-        if group and row["pair_id"] != group[0]["pair_id"]:
+        if group and (row["pair_id"] is None or row["pair_id"] != group[0]["pair_id"]):
             if number >= start:
                 yield {"rows": group}, lambda: None
             group, number = [], number + 1
@@ -43,18 +44,16 @@ def _gathered(there: Opened, start: int) -> Rows:
 def _read(row: Row) -> Iterator[Item]:
     rows: list[Row] = row["rows"]
     try:
+        if rows[0]["pair_id"] is None:
+            raise NotALabel("no pair_id")
+        if len({labels.prompt(one["prompt"]) for one in rows}) > 1:
+            raise NotALabel("a pair of two prompts")
         good, bad = ([one for one in rows if labels.flag(one["label"]) is wanted] for wanted in (True, False))
         if len(good) != 1 or len(bad) != 1:
             raise NotALabel(f"a pair of {len(good)} good and {len(bad)} bad pictures")
-        vote = _vote(good[0])
+        vote = Vote(labels.sure(good[0].get("p_chosen")), count=labels.people(good[0].get("votes", 1)))
     except NotALabel as error:
         yield Unusable("label", str(error))
         return
     first, second = (picture(one["completion"], model=one.get("model") or "") for one in (good[0], bad[0]))
-    yield Comparison(labels.text(good[0]["prompt"] or ""), first, second, (vote,), "one good and one bad")
-
-
-def _vote(good: Row) -> Vote:
-    p_first: Any = good.get("p_chosen")
-    count = 1 if "votes" not in good else None if labels.missing(good["votes"]) else int(labels.number(good["votes"]))
-    return Vote(1.0 if labels.missing(p_first) else labels.share(p_first), count=count)
+    yield Comparison(good[0]["prompt"], first, second, (vote,), "one good and one bad")
