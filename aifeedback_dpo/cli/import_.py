@@ -9,7 +9,7 @@ from aifeedback_dpo.cli import options
 from aifeedback_dpo.cli.options import DryRun, Json, Overrides, Recipe
 
 if TYPE_CHECKING:
-    from aifeedback_dpo.importing import Import
+    from aifeedback_dpo.importing.plan import Import
     from aifeedback_dpo.importing.tally import Tally
 
 LOOKED_AT = 1000
@@ -33,9 +33,7 @@ Source = Annotated[
 Place = Annotated[str, typer.Argument(metavar="PATH|HUB-ID", help="A folder, a file, or owner/name on the hub.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>, or runs/SOURCE]"
-    ),
+    typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>, or runs/SOURCE]"),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Which split. \\[default: train, or the only one]")

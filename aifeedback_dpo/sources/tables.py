@@ -44,7 +44,9 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
     """
     place = _place(asked)
     with _readable(asked):
-        split, stream = _split(asked, place)
+        builder = _builder(place)
+        split = _split(asked, builder)
+        stream = _stream(builder, split, place)
         columns = {name: _kind(feature) for name, feature in (stream.features or {}).items()}
         if not columns:
             columns = _first(stream)
@@ -53,8 +55,11 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
 
     def rows(start: int, state: State | None) -> Rows:
         with _readable(asked):
-            _, again = _split(asked, place)
-            assert state or not start, "a table goes on from a state"
+            again = _stream(builder, split, place)
+            if start and not state:
+                raise DataError(
+                    f"the ledger of {asked.path} does not say how to go on after row {start}; take another --run"
+                )
             if state:
                 again.load_state_dict(state)
             stream = iter(again)
@@ -67,9 +72,9 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
     return Opened(
         name=asked.path.rstrip("/").rsplit("/", 1)[-1] or "set",
         split=split,
-        identity=content_id(place.identity or _identity(place.arguments, split, Path(asked.path)), asked.config, split),
+        identity=content_id(place.identity or _identity(_files(builder, split)), asked.config, split),
         columns=columns,
-        total=_total(stream, split, place),
+        total=_total(builder, split),
         licence=place.licence,
         rows=rows,
         read=read(columns),
@@ -122,15 +127,9 @@ def _file(path: Path) -> _Place:
     return _Place(arguments, "", _licence(path.parent / "README.md"))
 
 
-def _identity(arguments: dict[str, Any], split: str, root: Path) -> str:
+def _identity(files: list[Path]) -> str:
     """By the names of a split's files, and the size, beginning and end of each: 335 GB are not hashed to be recognised."""
-    from datasets import load_dataset_builder
-
-    listed = load_dataset_builder(**arguments).config.data_files or {}
-    files = sorted({Path(file) for file in listed.get(split, [])})
-    return content_id(
-        *((file.name if file.is_file() else str(file), fingerprint(file)) for file in files), root.is_dir()
-    )
+    return content_id(*((file.name if file.is_file() else str(file), fingerprint(file)) for file in sorted(set(files))))
 
 
 def fingerprint(file: Path) -> str:
@@ -163,25 +162,41 @@ def _licence(card: Path) -> str | None:
     return str(stated) if stated else None
 
 
-def _split(asked: Asked, place: _Place) -> tuple[str, Any]:
-    from datasets import load_dataset
+def _builder(place: _Place) -> Any:
+    """What `datasets` reads the set with, made once: each time it asks the folder, or the hub, for all files."""
+    from datasets import load_dataset_builder
 
-    found = load_dataset(**place.arguments, streaming=True)
-    wanted = asked.split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
-    if wanted not in found:
-        raise UserError(f"{asked.path} has no split '{wanted}'; --split takes {', '.join(map(str, found))}")
-    stream = found[wanted]
+    builder = load_dataset_builder(**place.arguments)
     if (
-        stream.info.builder_name == "parquet"
+        builder.info.builder_name == "parquet"
     ):  # which would hold a whole file in memory, and hand out whole groups of rows
         from pyarrow.dataset import ParquetFragmentScanOptions
 
-        sparing = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-        more = {"batch_size": ROWS_AT_ONCE, "fragment_scan_options": sparing}
-        stream = load_dataset(**place.arguments, **more, split=wanted, streaming=True)
-        if place.is_here:  # a group of rows at a time; on the hub each file would have to be asked for its groups first
-            stream = stream.reshard()
-    return wanted, stream if stream.features is None else stream.decode(False)  # a table of text has no pictures in it
+        builder.config.batch_size = ROWS_AT_ONCE
+        builder.config.fragment_scan_options = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    return builder
+
+
+def _split(asked: Asked, builder: Any) -> str:
+    found = list(builder.config.data_files or {})
+    wanted = asked.split or ("train" if "train" in found or len(found) != 1 else found[0])
+    if wanted not in found:
+        raise UserError(f"{asked.path} has no split '{wanted}'; --split takes {', '.join(map(str, found))}")
+    return wanted
+
+
+def _stream(builder: Any, split: str, place: _Place) -> Any:
+    """The rows of a split, from the first one on, pictures as they are encoded."""
+    stream = builder.as_streaming_dataset(split=split)
+    if (
+        builder.info.builder_name == "parquet" and place.is_here
+    ):  # a group of rows at a time, for which each file is asked
+        stream = stream.reshard()
+    return stream if stream.features is None else stream.decode(False)  # a table of text has no pictures in it
+
+
+def _files(builder: Any, split: str) -> list[Path]:
+    return [Path(file) for file in (builder.config.data_files or {}).get(split, [])]
 
 
 def _first(stream: Any) -> dict[str, str]:
@@ -197,14 +212,12 @@ def _kind(feature: Any) -> str:
     return str(getattr(feature, "dtype", None) or type(feature).__name__)
 
 
-def _total(stream: Any, split: str, place: _Place) -> int | None:
+def _total(builder: Any, split: str) -> int | None:
     """How many rows there are, where that is written somewhere: in the card, or in Parquet files that are here."""
-    told = (stream.info.splits or {}).get(split) if stream.info else None
+    told = (builder.info.splits or {}).get(split)
     if told and told.num_examples:
         return int(told.num_examples)
-    from datasets import load_dataset_builder
-
-    files = [Path(file) for file in (load_dataset_builder(**place.arguments).config.data_files or {}).get(split, [])]
+    files = _files(builder, split)
     if files and all(file.suffix == ".parquet" and file.is_file() for file in files):
         return sum(int(pq.read_metadata(file).num_rows) for file in files)
     return None
