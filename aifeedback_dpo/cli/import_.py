@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aifeedback_dpo.cli import options
-from aifeedback_dpo.cli.options import DryRun, Json, Overrides, Recipe
+from aifeedback_dpo.cli.options import DryRun, Json, Overrides
 
 if TYPE_CHECKING:
     from aifeedback_dpo.importing.plan import Import
@@ -34,6 +34,16 @@ Place = Annotated[str, typer.Argument(metavar="PATH|HUB-ID", help="A folder, a f
 RunFolder = Annotated[
     Path | None,
     typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>, or runs/SOURCE]"),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        metavar="NAME|PATH",
+        help="A recipe by name, or a YAML file. \\[default: the run's own, or sd15]",
+        autocompletion=options.complete_recipe,
+    ),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Which split. \\[default: train, or the only one]")
