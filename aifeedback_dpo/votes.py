@@ -23,7 +23,7 @@ def need_people(run: Run) -> None:
     if run.recipe.label.raters == "simulated":
         raise UserError(
             "this recipe's people are simulated (label.raters=simulated), and real votes are not mixed with theirs; add "
-            "label.raters=null, in a run that the simulated raters have not judged"
+            "label.raters=null, or, where they have judged already, do so in another --run"
         )
 
 

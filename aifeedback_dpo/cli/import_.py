@@ -116,6 +116,7 @@ def import_(
     before = importing.so_far(opened, found)
     looked = before.tally if before.rows and not dry_run else importing.survey(found, survey or None)
     if not json:
+        typer.echo(f"into {opened.root}" + (", as it is now" if opened.saved() else ", a new run"))
         _told(found, looked, before.rows if before.rows and not dry_run else None)
     importing.check(found, looked)
     if dry_run:
@@ -126,19 +127,23 @@ def import_(
     if json:
         options.emit({"run": str(opened.root), **_as_json(found, looked, tally)})
         return
+    now = len(opened.done("pairs"))
     typer.echo(
-        f"{opened.root}: {tally.pairs} pairs of {tally.prompts} prompts, {tally.images} images, {tally.votes} votes of "
-        f"{tally.usable} comparisons; {tally.ties} ties"
+        f"{opened.root}: this set gave {tally.pairs} pairs, {tally.prompts} prompts and {tally.images} images that were not "
+        f"there, {tally.votes} votes in {tally.usable} comparisons, {tally.ties} ties; the run has {now} pairs"
     )
     if tally.unusable:
-        typer.echo(f"{sum(tally.unusable.values())} could not be used: {importing.refused_file(opened, found)}")
+        why = ", ".join(f"{reason} {count}" for reason, count in tally.unusable.items())
+        typer.echo(f"could not be used: {why}; row by row in {importing.refused_file(opened, found)}")
 
 
 def _told(found: "Import", tally: "Tally", rows_before: int | None) -> None:
     """What was found, for people."""
     opened = found.opened
     size = f"{opened.total} rows" if opened.total is not None else "rows not counted"
-    typer.echo(f"{opened.name}, split {opened.split}: {size}; licence {opened.licence or 'not stated'}")
+    others = [split for split in opened.splits if split != opened.split]
+    more = f" (other splits, by --split: {', '.join(others)})" if others else ""
+    typer.echo(f"{opened.name}, split {opened.split}{more}: {size}; licence {opened.licence or 'not stated'}")
     typer.echo(f"  columns: {', '.join(f'{name} ({kind})' for name, kind in opened.columns.items())}")
     extent = f"imported before, {rows_before} rows" if rows_before else f"of the first {tally.rows} rows"
     typer.echo(f"  {extent}: {tally.comparisons} comparisons")
@@ -147,12 +152,10 @@ def _told(found: "Import", tally: "Tally", rows_before: int | None) -> None:
     typer.echo(f"  decided {tally.decided}, ties {tally.ties}, unlabelled {tally.unlabelled}")
     if tally.decided:
         share = tally.first / tally.decided
-        typer.echo(
-            f"  the first picture won {share:.1%} of those decided; which one is `a` is a seeded draw for each pair"
-        )
+        typer.echo(f"  the first picture won {share:.1%} of those decided; which one is `a` is drawn by seed")
         if share in (0, 1):
             typer.echo(
-                f"  the winner is always {'first' if share else 'second'}: its place says nothing after the draw"
+                f"  the winner is always {'first' if share else 'second'}; after that draw it no longer is, nothing to do"
             )
     for reason, count in tally.left_out.items():
         typer.echo(f"  left out, {reason}: {count}")

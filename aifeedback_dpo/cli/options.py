@@ -129,8 +129,14 @@ def open_imported(folder: Path | None, source: str, recipe: str | None, override
     """The run that a set is imported into: its prompts are the set's. Raises UserError for others."""
     from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.records import IMPORTED
+    from aifeedback_dpo.store import saved_recipe
 
     where = folder if folder or recipe else Path("runs") / source
+    saved = saved_recipe(where) if where else None
+    if saved is not None and saved.prompts.source != IMPORTED:
+        raise UserError(
+            f"{where} was made by `ddpo generate`, and a set is imported into a run of its own; choose another --run"
+        )
     new = recipe is None and not (where and (where / "recipe.yaml").exists())
     opened = open_run(where, "sd15" if new else recipe, [f"prompts.source={IMPORTED}", *(overrides or [])])
     if opened.recipe.prompts.source != IMPORTED:

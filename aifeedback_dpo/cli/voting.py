@@ -54,7 +54,9 @@ def serve(run: "Run", asked: Asked, host: str, port: int, browser: bool | None) 
     look = page.Look(text, asked.blur)
     exported = serve.serve(run, journal, settled, pairs, names, look, host=host, port=port, started=started, say=_warn)
     journal.close()
-    typer.echo(f"{exported} votes are in {run.root}, as judge human; `ddpo annotate --report` says how people agree")
+    typer.echo(
+        f"{exported} votes are in {run.root} from this page, as judge human; `ddpo annotate --report` says how people agree"
+    )
 
 
 def plan(run: "Run", asked: Asked, as_json: bool) -> None:

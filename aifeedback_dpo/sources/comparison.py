@@ -115,6 +115,7 @@ class Opened:
     licence: str | None
     rows: Callable[[int, State | None], Rows]
     read: Callable[[Row], Iterable[Item]]
+    splits: tuple[str, ...] = ()
 
 
 class Source(Protocol):

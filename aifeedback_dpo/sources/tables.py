@@ -78,6 +78,7 @@ def opened(asked: Asked, read: Callable[[dict[str, str]], Callable[[Row], Iterat
         licence=place.licence,
         rows=rows,
         read=read(columns),
+        splits=tuple(map(str, builder.config.data_files or {})),
     )
 
 

@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_it_found_and_writes_nothing(tmp_path: Path) -> None
 
     assert result.exit_code == 0
     for told in (
-        "split train: 11 rows; licence mit",
+        "split train (other splits, by --split: test_unique): 11 rows; licence mit",
         "label_0 (float64)",
         "label_0 = 1: 2",
         "label_0 = 0.5: 1",
