@@ -29,25 +29,15 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
+from aifeedback_dpo.parts import Album, read_part
 from aifeedback_dpo.records import KEYS, TABLES, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
-REMADE_BY = {
-    "prompts": "`ddpo generate` or `ddpo import`",
-    "images": "`ddpo generate` or `ddpo import` (or, for held-out prompts, `ddpo compare`)",
-    "pairs": "`ddpo generate` or `ddpo import`",
-    "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
-    "answers": "`ddpo label`",
-    "votes": "`ddpo import` or `ddpo annotate`",
-    "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate`)",
-}
 EXIF = ("JPEG", "TIFF", "MPO")
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 
@@ -68,7 +58,7 @@ class Run:
     def scan(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> Iterator[pa.Table]:
         """The table part by part, so that memory stays flat. Raises DataError for a part that cannot be read."""
         for path in self.parts(table, name):
-            yield _read_part(path, table, columns)
+            yield read_part(path, table, columns)
 
     def read(self, table: str, columns: Sequence[str] | None = None, name: str | None = None) -> pa.Table:
         """The whole table in memory; without its image bytes unless they are asked for."""
@@ -90,10 +80,10 @@ class Run:
         """Encoded pictures by id, in stored order, a part at a time. For slice after slice take an `album` once."""
         return self.album().images(wanted)
 
-    def album(self) -> "Album":
+    def album(self) -> Album:
         """Where each picture lies that is committed now."""
         paths = self.parts("images")
-        found = [packed_ids(_read_part(path, "images", ["image_id"]).column("image_id")) for path in paths]
+        found = [packed_ids(read_part(path, "images", ["image_id"]).column("image_id")) for path in paths]
         ids = np.concatenate([np.empty(0, "S1"), *found])
         order = np.argsort(ids, kind="stable")
         return Album(paths, ids[order], np.repeat(np.arange(len(paths)), [len(part) for part in found])[order])
@@ -224,31 +214,6 @@ class Run:
         return saved_recipe(self.root)
 
 
-@dataclass(frozen=True, eq=False)
-class Album:
-    """The parts that hold pictures, and in which of them each id (sorted) lies, so that only those are opened."""
-
-    paths: Sequence[Path]
-    ids: NDArray[np.bytes_]
-    parts: NDArray[np.int64]
-
-    def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Encoded pictures by id, in stored order, a part at a time."""
-        names = packed_ids(sorted(wanted))
-        at = np.searchsorted(self.ids, names)
-        there = at < len(self.ids)
-        there[there] = self.ids[at[there]] == names[there]
-        in_part = self.parts[at[there]]
-        for number in np.unique(in_part):
-            left = {name.decode() for name in names[there][in_part == number]}
-            part = _read_part(self.paths[number], "images", ["image_id", "image"])
-            here = pc.is_in(part.column("image_id"), value_set=pa.array(sorted(left), pa.string()))
-            for row in part.filter(here).to_pylist():
-                if row["image_id"] in left:
-                    left.remove(row["image_id"])  # once, were it there twice
-                    yield row["image_id"], row["image"]["bytes"]
-
-
 def saved_recipe(root: Path) -> Recipe | None:
     """The recipe that a run was made by; None for a folder without one."""
     path = root / "recipe.yaml"
@@ -310,16 +275,3 @@ def decode_image(data: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
     return upright.convert("RGB")
-
-
-def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        part = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
-        reason = str(error).splitlines()[0][:120]
-        raise DataError(
-            f"{path} is corrupted ({reason}). Delete it and run {REMADE_BY[table]} again; the rest is kept"
-        ) from error
-    return part.replace_schema_metadata(None)

@@ -22,7 +22,8 @@ from aifeedback_dpo.export import pairs, parts, target
 from aifeedback_dpo.export.formats import FORMATS
 from aifeedback_dpo.export.pair import Pair, Picture, model_name
 from aifeedback_dpo.export.run import Plan, export, plan
-from aifeedback_dpo.store import Album, Run, decode_image
+from aifeedback_dpo.parts import Album
+from aifeedback_dpo.store import Run, decode_image
 from tests import labelled
 
 SOFT, RARE = float(np.float32(0.7)), float(np.float32(0.3))
