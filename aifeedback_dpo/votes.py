@@ -15,7 +15,7 @@ from aifeedback_dpo.records import HUMAN, PREFERENCES
 from aifeedback_dpo.store import Run
 
 RULE = "the mean of people's votes; 1/2 is a tie"
-ROUNDING = 1e-6  # a mean of float32 votes that lie evenly around 1/2 is a tie
+EVEN = 1e-6  # a mean that lies so close to 1/2 is a tie: float32 votes round
 
 
 def need_people(run: Run) -> None:
@@ -38,7 +38,7 @@ def settle(run: Run) -> int:
     people = [("annotator", "min"), ("annotator", "count_distinct")]
     found = cast.group_by("pair_id", use_threads=False).aggregate([*sums, *people])
     mean = (found.column("weighted_sum").to_numpy() / found.column("weight_sum").to_numpy()).clip(0, 1)
-    p_a = np.where(np.abs(mean - 0.5) <= ROUNDING, 0.5, mean).astype(np.float32)
+    p_a = np.where(np.abs(mean - 0.5) <= EVEN, 0.5, mean).astype(np.float32)
     crowd = pc.binary_join_element_wise(
         pc.cast(found.column("annotator_count_distinct"), pa.string()), pa.scalar("annotators"), " "
     )

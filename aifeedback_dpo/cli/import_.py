@@ -35,16 +35,7 @@ RunFolder = Annotated[
     Path | None,
     typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>, or runs/SOURCE]"),
 ]
-Recipe = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        "-r",
-        metavar="NAME|PATH",
-        help="A recipe by name, or a YAML file. \\[default: the run's own, or sd15]",
-        autocompletion=options.complete_recipe,
-    ),
-]
+Recipe = Annotated[str | None, options.recipe_option("sd15")]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Which split. \\[default: train, or the only one]")
 ]

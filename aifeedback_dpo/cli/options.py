@@ -33,16 +33,18 @@ def _complete_scorer(incomplete: str) -> list[str]:
     return [name for name in CATALOGUE if name.startswith(incomplete)]
 
 
-Recipe = Annotated[
-    str | None,
-    typer.Option(
+def recipe_option(default: str) -> Any:
+    """`--recipe`, and what a new run has without it."""
+    return typer.Option(
         "--recipe",
         "-r",
         metavar="NAME|PATH",
-        help="A recipe by name, or a YAML file. \\[default: the run's own, or shapes]",
+        help=f"A recipe by name, or a YAML file. \\[default: the run's own, or {default}]",
         autocompletion=complete_recipe,
-    ),
-]
+    )
+
+
+Recipe = Annotated[str | None, recipe_option("shapes")]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>]")
 ]

@@ -69,9 +69,10 @@ def _key(run: Run, about: dict[str, Any]) -> str:
     name = "-".join(_tidy(str(about[part])) for part in ("source", "dataset", "split"))
     for number in count(1):
         key = name if number == 1 else f"{name}-{number}"
-        began = _read_json(run.imports(key) / "about.json")
-        if began is None:
+        path = run.imports(key) / "about.json"
+        if not path.exists():
             return key
+        began = _read_json(path)
         clash = config.different({**began, "path": ""}, {**about, "path": ""})
         if not clash:
             return key
@@ -104,17 +105,14 @@ def _counted(part: Slice, asked: Import) -> Tally:
 
 def check(asked: Import, looked: Tally) -> None:
     """Raises UserError where nothing of what was looked at can be used, and nothing would come of an import."""
-    if looked.usable or (asked.unlabelled and looked.unlabelled) or not looked.comparisons:
-        if looked.comparisons:
-            return
+    if looked.usable or (asked.unlabelled and looked.unlabelled):
+        return
+    if not looked.comparisons:
         raise UserError(f"{asked.opened.name}, split {asked.opened.split}, has no rows")
     worst = sorted(looked.unusable.items(), key=lambda counted: -counted[1])
     why = [f"{reason} ({times}; first: {looked.examples[reason]})" for reason, times in worst[:3]]
-    why += (
-        [f"unlabelled ({looked.unlabelled}; --keep-unlabelled takes them, --survey 0 looks further)"]
-        if looked.unlabelled
-        else []
-    )
+    if looked.unlabelled:
+        why.append(f"unlabelled ({looked.unlabelled}; --keep-unlabelled takes them, --survey 0 looks further)")
     why += [f"{reason} ({times})" for reason, times in looked.left_out.items()]
     raise UserError(f"none of the first {looked.rows} rows of {asked.opened.name} can be used: {'; '.join(why)}")
 
@@ -125,8 +123,8 @@ def so_far(run: Run, asked: Import) -> Ledger:
     for path in _ledgers(run, asked):
         kept = _read_json(path)
         try:
-            tally.add(Tally(**kept["tally"]))  # type: ignore[index]
-            rows, state = kept["end"], kept["state"]  # type: ignore[index]
+            tally.add(Tally(**kept["tally"]))
+            rows, state = kept["end"], kept["state"]
         except (TypeError, KeyError) as error:
             raise DataError(f"{path} is corrupted; delete {path.parent} and import into another --run") from error
     return Ledger(tally, rows, state)
@@ -138,20 +136,22 @@ def take(run: Run, asked: Import, progress: engine.Progress) -> Tally:
     facts = {key: value for key, value in asked.about.items() if key != "path"}
     with run.alone("ddpo import"):
         begun = so_far(run, asked)
+        tally = begun.tally
         commits.take_back(run)
         run.record(f"import/{asked.key}", "running", **facts)
         run.write_text(run.imports(asked.key) / "about.json", json.dumps(asked.about, indent=2) + "\n")
         with known(run) as held, progress.task(f"Importing {asked.opened.name}", asked.total, begun.rows) as bar:
             for part in slices.cut(asked.opened, start=begun.rows, state=begun.state, limit=asked.limit):
-                commits.commit(run, asked, part, slices.look(part, held, ties=asked.ties), held)
+                looked = slices.look(part, held, ties=asked.ties)
+                commits.commit(run, asked, part, looked, held)
+                tally.add(looked.tally)
                 bar.advance(part.end - part.start)
-        ended = so_far(run, asked)
         _list_refused(run, asked)
         if run.parts("votes"):
             votes.settle(run)
-    counts = {name: getattr(ended.tally, name) for name in ("rows", "pairs", "images", "prompts", "votes", "ties")}
-    run.record(f"import/{asked.key}", "done", **facts, **counts, unusable=sum(ended.tally.unusable.values()))
-    return ended.tally
+        counts = {name: getattr(tally, name) for name in ("rows", "pairs", "images", "prompts", "votes", "ties")}
+        run.record(f"import/{asked.key}", "done", **facts, **counts, unusable=sum(tally.unusable.values()))
+    return tally
 
 
 def refused_file(run: Run, asked: Import) -> Path:
@@ -174,10 +174,10 @@ def _list_refused(run: Run, asked: Import) -> None:
     run.write(refused_file(run, asked), fill)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text())) if path.exists() else None
-    except ValueError as error:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path} is corrupted; delete {path.parent} and import into another --run") from error
 
 

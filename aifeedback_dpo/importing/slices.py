@@ -98,41 +98,38 @@ def look(part: Slice, known: Known | None = None, *, ties: bool = True) -> Looke
     refused: list[dict[str, str]] = []
     usable = []
     pictures = _decoded(part, known)
-
-    def refuse(where: str, reason: str, detail: str) -> None:
-        tally.refuse(where, reason, detail)
-        refused.append({"where": where, "reason": reason, "detail": detail})
-
     for where, item in part.items:
         tally.comparisons += 1
         if isinstance(item, Unwanted):
             count(tally.left_out, item.reason)
-        elif isinstance(item, Unusable):
-            refuse(where, item.reason, item.detail)
+            continue
+        found = _checked(where, item, pictures) if isinstance(item, Comparison) else item
+        if isinstance(found, Unusable):
+            tally.refuse(where, found.reason, found.detail)
+            refused.append({"where": where, "reason": found.reason, "detail": found.detail})
+        elif not ties and found.comparison.p_first == 0.5:
+            count(tally.left_out, "a tie")
         else:
-            try:
-                prompt = labels.prompt(item.prompt)
-            except NotALabel as error:
-                refuse(where, "prompt", str(error))
-                continue
-            if not prompt:
-                refuse(where, "no prompt", "")
-                continue
-            found = [_seen(picture, pictures) for picture in (item.first, item.second)]
-            bad = [
-                (side, one) for side, one in zip(("first", "second"), found, strict=True) if isinstance(one, Unusable)
-            ]
-            if bad:
-                refuse(where, bad[0][1].reason, f"the {bad[0][0]}: {bad[0][1].detail}")
-                continue
-            first, second = (one for one in found if isinstance(one, Seen))
-            if first.pixels == second.pixels:
-                refuse(where, "both pictures are the same", "")
-            elif not ties and item.p_first == 0.5:
-                count(tally.left_out, "a tie")
-            else:
-                usable.append(Usable(where, prompt, item, first, second))
+            usable.append(found)
     return Looked(usable, tally, refused)
+
+
+def _checked(where: str, item: Comparison, pictures: dict[bytes, Seen | Unusable]) -> Usable | Unusable:
+    """A comparison with its prompt and both pictures, or the first thing that it lacks."""
+    try:
+        prompt = labels.prompt(item.prompt)
+    except NotALabel as error:
+        return Unusable("prompt", str(error))
+    if not prompt:
+        return Unusable("no prompt")
+    first, second = _seen(item.first, pictures), _seen(item.second, pictures)
+    if isinstance(first, Unusable):
+        return Unusable(first.reason, f"the first: {first.detail}")
+    if isinstance(second, Unusable):
+        return Unusable(second.reason, f"the second: {second.detail}")
+    if first.pixels == second.pixels:
+        return Unusable("both pictures are the same")
+    return Usable(where, prompt, item, first, second)
 
 
 def _decoded(part: Slice, known: Known | None) -> dict[bytes, Seen | Unusable]:

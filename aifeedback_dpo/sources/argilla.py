@@ -14,7 +14,6 @@ from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pairs import PROMPTS, SIDES, WORDS, both
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "Argilla: a JSON of records, or a dataset with responses, such as open-image-preferences' results"
 WANTS = "records of fields (prompt, image_1, image_2) and responses; or columns prompt, image_1, image_2, <question>.responses"
 TAKES = ("split", "config", "images", "dimension")
 RESPONSES = ".responses"

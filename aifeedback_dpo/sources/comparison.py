@@ -1,16 +1,16 @@
 """What every public set is read into: two pictures of one prompt, and what people said of them. Nothing here is guessed."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from aifeedback_dpo.votes import EVEN
 
 Row = Mapping[str, Any]
 State = dict[str, Any]
 Rows = Generator[tuple[Row, Callable[[], State | None]]]
 
-
-EVEN = 1e-6  # a mean that lies so close to 1/2 is a tie
 OPTIONS = {
     "split": "--split",
     "config": "--config",
@@ -98,6 +98,10 @@ class Asked:
     dimension: str | None = None
     meanings: Mapping[str, float] = field(default_factory=dict)
 
+    def split_of(self, found: Sequence[str]) -> str:
+        """The split that is meant: the one asked for, or train, or the only one. It need not be there."""
+        return self.split or (found[0] if len(found) == 1 else "train")
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -124,7 +128,6 @@ class Source(Protocol):
     `WANTS` names its columns or keys, as told to who brings others; `TAKES` the options, of OPTIONS, that mean something to it.
     """
 
-    ABOUT: str
     WANTS: str
     TAKES: tuple[str, ...]
 

@@ -56,7 +56,7 @@ def _file(path: Path, asked: Asked, fetch: str) -> Path:
     if path.is_file():
         return path
     found = {file.stem: file for file in sorted(path.glob("*.json"))}
-    wanted = asked.split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
+    wanted = asked.split_of(list(found))
     if wanted not in found:
         raise UserError(
             f"{path} has no {wanted}.json; --split takes {', '.join(found) or 'nothing, as no .json is there'}"

@@ -15,7 +15,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "folders chosen/ and rejected/ with pictures and .txt captions of the same names"
 WANTS = "chosen/<id>.png, rejected/<id>.png, and <id>.txt beside one of them"
 TAKES = ()
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")

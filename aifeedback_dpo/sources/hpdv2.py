@@ -13,7 +13,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "HPDv2: train.json and test.json, with the pictures in folders or tars"
 WANTS = "prompt, file_path and human_preference (train.json); or prompt, image_path and rank (test.json)"
 TAKES = ("split", "images")
 FETCH = "fetch it by `hf download --repo-type dataset ymhao/HPDv2 --local-dir DIR`, unpack its tars there, and give DIR"

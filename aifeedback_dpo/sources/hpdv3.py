@@ -10,7 +10,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "HPDv3 and HPDv3++: JSON whose path1 is preferred, with the pictures in folders or tars"
 WANTS = "prompt, path1, path2 (and choice_dist, model1, model2)"
 TAKES = ("split", "images")
 FETCH = (

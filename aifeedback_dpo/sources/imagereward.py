@@ -14,7 +14,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import picture
 
-ABOUT = "ImageRewardDB: rankings, in its configurations 8k, 8k_group and 8k_pair (and 1k to 4k)"
 WANTS = "prompt and img_better, img_worse; or image, prompt_id, prompt and rank"
 TAKES = ("split", "config")
 

@@ -13,7 +13,6 @@ from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pairs import PROMPTS, SIDES, WORDS, both
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "Label Studio: the JSON export of a Pairwise or Choices task, with the pictures beside it"
 WANTS = "tasks of data (prompt, image_a, image_b) and annotations"
 TAKES = ("images", "dimension")
 LOCAL = "/data/local-files/?d="

@@ -10,7 +10,6 @@ from aifeedback_dpo.sources import argilla, columns, pairs, tables
 from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, Row
 from aifeedback_dpo.sources.pictures import picture
 
-ABOUT = "open-image-preferences-v1: binarized, raw (pairs nobody has judged), and its Argilla results"
 WANTS = "prompt, chosen, rejected; or image_quality_dev, image_quality_sd, quality_prompt (raw); or Argilla's columns"
 TAKES = ("split", "config", "dimension")
 KINDS = ("quality", "simplified")

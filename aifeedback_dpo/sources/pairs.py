@@ -13,7 +13,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "prompt/chosen/rejected, or two pictures and a label, in any format that `datasets` loads"
 WANTS = "prompt (or caption), and chosen and rejected, or image_a, image_b and label"
 TAKES = ("split", "config", "images", "dimension", "meanings")
 PROMPTS = ("prompt", "caption", "text")

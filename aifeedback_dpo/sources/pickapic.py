@@ -11,7 +11,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import Shelf, picture
 
-ABOUT = "Pick-a-Pic v1 and v2, mirrors, WebDataset; and what `ddpo export pickapic` and `webdataset` write"
 WANTS = "caption, jpg_0, jpg_1, label_0 (and label_1, has_label, model_0, model_1, user_id)"
 TAKES = ("split", "config", "images", "dreamlike_only")
 NEEDED = ("caption", "jpg_0", "jpg_1", "label_0")

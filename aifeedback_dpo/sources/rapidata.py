@@ -13,7 +13,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import picture
 
-ABOUT = "Rapidata's sets: soft votes of many people, kept as P(first) and their count"
 WANTS = "prompt, image1, image2, weighted_results_image1_preference, weighted_results_image2_preference"
 TAKES = ("split", "config", "dimension")
 

@@ -168,9 +168,8 @@ def _builder(place: _Place) -> Any:
     from datasets import load_dataset_builder
 
     builder = load_dataset_builder(**place.arguments)
-    if (
-        builder.info.builder_name == "parquet"
-    ):  # which would hold a whole file in memory, and hand out whole groups of rows
+    if builder.info.builder_name == "parquet":
+        # else a whole file is held in memory, and whole groups of rows are handed out
         from pyarrow.dataset import ParquetFragmentScanOptions
 
         builder.config.batch_size = ROWS_AT_ONCE
@@ -179,19 +178,18 @@ def _builder(place: _Place) -> Any:
 
 
 def _split(asked: Asked, builder: Any) -> str:
-    found = list(builder.config.data_files or {})
-    wanted = asked.split or ("train" if "train" in found or len(found) != 1 else found[0])
+    found = list(map(str, builder.config.data_files or {}))
+    wanted = asked.split_of(found)
     if wanted not in found:
-        raise UserError(f"{asked.path} has no split '{wanted}'; --split takes {', '.join(map(str, found))}")
+        raise UserError(f"{asked.path} has no split '{wanted}'; --split takes {', '.join(found)}")
     return wanted
 
 
 def _stream(builder: Any, split: str, place: _Place) -> Any:
     """The rows of a split, from the first one on, pictures as they are encoded."""
     stream = builder.as_streaming_dataset(split=split)
-    if (
-        builder.info.builder_name == "parquet" and place.is_here
-    ):  # a group of rows at a time, for which each file is asked
+    if builder.info.builder_name == "parquet" and place.is_here:
+        # a group of rows at a time, for which each file is asked how many it has
         stream = stream.reshard()
     return stream if stream.features is None else stream.decode(False)  # a table of text has no pictures in it
 

@@ -11,7 +11,6 @@ from aifeedback_dpo.sources.comparison import Asked, Comparison, Item, Opened, R
 from aifeedback_dpo.sources.labels import NotALabel
 from aifeedback_dpo.sources.pictures import picture
 
-ABOUT = "prompt/completion/label with pair_id, as `ddpo export unpaired` writes"
 WANTS = "prompt, completion, label, pair_id (rows of a pair beside each other)"
 TAKES = ("split", "config")
 
