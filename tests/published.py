@@ -1,4 +1,7 @@
-"""Small sets in the schema of every published one, each with its traps, and by hand what must come of them."""
+"""Small sets in the schema of every published one, each with its traps, and by hand what must come of them.
+
+Twenty of them in one file, so that a schema and its expected preferences are read side by side with the others.
+"""
 
 import base64
 import io

@@ -1,4 +1,7 @@
-"""The page in a real browser: whole sessions by keyboard, mouse and thumb, and what axe finds on each page."""
+"""The page in a real browser: whole sessions by keyboard, mouse and thumb, and what axe finds on each page.
+
+One file, since one browser is started for all of it.
+"""
 
 import asyncio
 import shutil

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from aifeedback_dpo import seeds
-from aifeedback_dpo.importing import slices
 from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.records import prompt_id
 from aifeedback_dpo.store import Run
 from tests import published
-from tests.conftest import Forked, ddpo
-from tests.published import EVERY, Published, Said, picture
+from tests.conftest import ddpo
+from tests.published import EVERY, Said, picture
 
 
 def image_id(number: int) -> str:
@@ -45,6 +44,16 @@ def assert_said(run: Run, expected: list[Said]) -> None:
         sides = found.pop((one.prompt, frozenset((image_id(one.first), image_id(one.second)))))
         assert sides[image_id(one.first)] == (pytest.approx(one.p_first), one.votes), one
     assert not found
+
+
+def files(run: Path) -> dict[str, bytes]:
+    """What a run holds, but for the stamps of its manifest, and for how `datasets` notes where it is."""
+    every = [path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    held = {path.relative_to(run).as_posix(): path.read_bytes() for path in every}
+    for path in every:
+        if path.parent.parent.name == "imports" and path.name.startswith("rows-"):
+            held[path.relative_to(run).as_posix()] = json.dumps(json.loads(path.read_text()) | {"state": None}).encode()
+    return held
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -151,105 +160,6 @@ def test_ties_can_be_left_out(tmp_path: Path) -> None:
 
     assert told["imported"]["left_out"] == {"a tie": 1}
     assert_said(open_run(tmp_path / "run", None), made.said[:2])
-
-
-def files(run: Path) -> dict[str, bytes]:
-    """What a run holds, but for the stamps of its manifest, and for how `datasets` notes where it is."""
-    every = [path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json"]
-    held = {path.relative_to(run).as_posix(): path.read_bytes() for path in every}
-    for path in every:
-        if path.parent.parent.name == "imports" and path.name.startswith("rows-"):
-            held[path.relative_to(run).as_posix()] = json.dumps(json.loads(path.read_text()) | {"state": None}).encode()
-    return held
-
-
-@pytest.fixture(params=["pickapic", "pickapic_webdataset", "hpdv3", "imagereward", "unpaired", "folders"])
-def many(request: pytest.FixtureRequest, tmp_path: Path) -> Published:
-    return EVERY[request.param](tmp_path / "set")
-
-
-def test_an_import_taken_up_again_ends_with_the_files_of_a_straight_one(
-    many: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Row by row, and stopped after each table of each slice."""
-    monkeypatch.setattr(slices, "ROWS", 1)
-    imported(many.arguments, tmp_path / "straight")
-    commits = len(files(tmp_path / "straight"))
-
-    commit, left = Run.write, 0
-
-    def stopping(run: Run, path: Path, fill: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        commit(run, path, fill)
-
-    monkeypatch.setattr(Run, "write", stopping)
-    for _ in range(3 * commits):
-        left = 9  # the recipe, the card and the manifest are written each time
-        result = ddpo("import", *many.arguments, run=tmp_path / "stopped")
-        if result.exit_code == 0:
-            break
-        assert result.exit_code == 130, result.output
-    assert result.exit_code == 0
-    assert files(tmp_path / "stopped") == files(tmp_path / "straight")
-
-
-def test_a_killed_import_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"prompt": f"p{at}", "chosen": picture(at), "rejected": picture(at + 100)} for at in range(20)]
-    published.write_parquet(tmp_path / "set.parquet", rows)
-    told = ("import", "pairs", str(tmp_path / "set.parquet"))
-    small = "from aifeedback_dpo.importing import slices; slices.ROWS = 4"
-    killed = f"""{small}
-import os, signal
-from aifeedback_dpo.store import Run
-commit = Run.commit
-def once(self, table, rows, part, name=None):
-    commit(self, table, rows, part, name)
-    if table == "pairs" and part.endswith("-000000008"):
-        os.kill(os.getpid(), signal.SIGKILL)
-Run.commit = once"""
-    assert Forked(*told, run=tmp_path / "killed", before=killed).exit_code == -9
-    monkeypatch.setattr(slices, "ROWS", 4)
-    for name in ("killed", "straight"):
-        assert ddpo(*told, run=tmp_path / name).exit_code == 0
-
-    assert files(tmp_path / "killed") == files(tmp_path / "straight")
-
-
-def test_more_rows_may_follow_and_a_finished_import_is_not_done_twice(tmp_path: Path) -> None:
-    made = published.pickapic(tmp_path / "set")
-    imported((*made.arguments, "--limit", "3"), tmp_path / "run")
-    assert_said(open_run(tmp_path / "run", None), [Said("a cat", 1, 2, 1.0), *made.said[1:]])
-
-    imported(made.arguments, tmp_path / "run")
-    before = files(tmp_path / "run")
-    imported(made.arguments, tmp_path / "run")
-
-    assert files(tmp_path / "run") == before
-    assert_said(open_run(tmp_path / "run", None), made.said)
-
-
-def test_two_sets_meet_in_one_run(tmp_path: Path) -> None:
-    """The same pair in both is one pair with the votes of both."""
-    one, other = published.pickapic_int(tmp_path / "one"), published.hpdv3(tmp_path / "other")
-    imported(one.arguments, tmp_path / "run")
-
-    imported(other.arguments, tmp_path / "run")
-
-    run = open_run(tmp_path / "run", None)
-    cat = Said("a cat", 1, 2, 0.5, 2)  # 0 in the one, 1 in the other
-    assert found_reasons(run) == {"hpdv3": {"label": 2, "the same pictures under another prompt": 1}, "pickapic": {}}
-    assert_said(run, [cat, one.said[1]])
-    assert {row["annotator"] for row in run.rows("votes")} == {"pickapic", "hpdv3"}
-
-
-def found_reasons(run: Run) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for path in sorted(run.root.glob("imports/*/rows-*.json")):
-        found.setdefault(path.parent.name.split("-")[0], {}).update(json.loads(path.read_text())["tally"]["unusable"])
-    return found
 
 
 @pytest.mark.parametrize(

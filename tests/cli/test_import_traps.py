@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo.opening import open_run
-from aifeedback_dpo.store import Run, decode_image
-from tests import published
 from tests.cli.test_import import assert_said, imported
 from tests.conftest import ddpo
 from tests.published import Said, hub_image, picture, write_parquet
@@ -83,14 +81,6 @@ def test_pictures_that_are_too_large_or_too_deep_are_refused_whatever_the_thread
     imported(("pairs", str(tmp_path / "set.parquet")), tmp_path / "run")
 
     assert says in refused(tmp_path / "run")[0]
-
-
-def test_pictures_are_the_right_way_up() -> None:
-    turned, exif = io.BytesIO(), Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (16, 8)).save(turned, "JPEG", exif=exif)
-
-    assert decode_image(turned.getvalue()).size == (8, 16)
 
 
 def test_a_set_that_says_who_was_asked_is_not_read_as_if_everyone_was(tmp_path: Path) -> None:
@@ -276,53 +266,6 @@ def test_text_where_a_path_should_be_is_a_missing_picture(tmp_path: Path) -> Non
     imported(("pairs", str(tmp_path / "set.jsonl")), tmp_path / "run")
 
     assert_said(open_run(tmp_path / "run", None), [Said("p", 1, 2, 1.0)])
-
-
-def test_two_sets_of_one_name_are_two_and_one_that_moved_is_one(tmp_path: Path) -> None:
-    for folder, number in (("one", 1), ("other", 3)):
-        rows = [{"prompt": "p", "chosen": picture(number), "rejected": picture(9)}]
-        write_parquet(tmp_path / folder / "set" / "train.parquet", rows)
-        imported(("pairs", str(tmp_path / folder / "set")), tmp_path / "run")
-    (tmp_path / "one").rename(tmp_path / "moved")
-
-    imported(("pairs", str(tmp_path / "moved" / "set")), tmp_path / "run")
-
-    run = open_run(tmp_path / "run", None)
-    assert_said(run, [Said("p", 1, 9, 1.0), Said("p", 3, 9, 1.0)])
-    assert len(run.rows("votes")) == 2
-
-
-def test_a_half_slice_of_one_set_is_never_the_ground_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One import stops before its ledger; another has the same pair; and no vote is left on a pair that is taken back."""
-    for name in ("one", "other"):
-        write_parquet(tmp_path / f"{name}.parquet", [{"prompt": "p", "chosen": picture(1), "rejected": picture(2)}])
-    write = Run.write
-
-    def full(run: Run, path: Path, fill: Any) -> None:
-        if path.name.startswith("rows-"):
-            raise KeyboardInterrupt
-        write(run, path, fill)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(Run, "write", full)
-        assert ddpo("import", "pairs", str(tmp_path / "one.parquet"), run=tmp_path / "run").exit_code == 130
-    imported(("pairs", str(tmp_path / "other.parquet")), tmp_path / "run")
-
-    run = open_run(tmp_path / "run", None)
-    assert_said(run, [Said("p", 1, 2, 1.0)])
-    assert {row["source"] for row in run.rows("votes")} == {"pairs-other.parquet-train"}
-
-
-def test_a_second_import_waits_for_the_first(tmp_path: Path) -> None:
-    made = published.pickapic_int(tmp_path / "set")
-    imported((*made.arguments, "--limit", "1"), tmp_path / "run")
-
-    with open_run(tmp_path / "run", None).alone("ddpo import"):
-        result = ddpo("import", *made.arguments, run=tmp_path / "run")
-
-    assert (result.exit_code, "another `ddpo import` is at work" in result.stderr) == (2, True)
 
 
 def test_another_spelling_of_a_held_out_prompt_is_held_out(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Each format by hand, as its readers read it: ties are never wins, pictures are the run's bytes, P and votes are kept."""
+"""Each format by hand, as its readers read it: ties are never wins, pictures are the run's bytes, P and votes are kept.
+
+One file for all, since all are held against the same run of six pairs and its truth.
+"""
 
 import io
 import json

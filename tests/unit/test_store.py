@@ -1,6 +1,7 @@
 """A run on disk: whole parts or none, whatever happens."""
 
 import errno
+import io
 
 import pytest
 from datasets import Image, load_dataset
@@ -163,3 +164,11 @@ def test_a_run_remembers_its_recipe(run):
 def test_opening_writes_nothing(tmp_path):
     opening.open_run(tmp_path / "new", "shapes")
     assert not (tmp_path / "new").exists()
+
+
+def test_pictures_are_the_right_way_up() -> None:
+    turned, exif = io.BytesIO(), Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.new("RGB", (16, 8)).save(turned, "JPEG", exif=exif)
+
+    assert store.decode_image(turned.getvalue()).size == (8, 16)
