@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN
+from aifeedback_dpo.settings.comparison import Compare, Study
 from aifeedback_dpo.settings.kinds import Count, Dtype, Name, Scheduler, Settings, Side
 from aifeedback_dpo.settings.training import Train
 
@@ -135,14 +136,6 @@ class Label(Settings):
     images_per_part: Count = 256
 
 
-class Compare(Settings):
-    """How policies are compared on held-out prompts."""
-
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    resamples: Count = 2000
-    gallery: Count = 12
-
-
 class Recipe(Settings):
     """One experiment, whole."""
 
@@ -155,6 +148,7 @@ class Recipe(Settings):
     label: Label
     train: Train = Train()
     compare: Compare = Compare()
+    study: Study | None = None
 
     @model_validator(mode="after")
     def _nobody_poses_as_another(self) -> "Recipe":
