@@ -1,8 +1,9 @@
 """Intervals by bootstrap (percentile) over prompts: whatever belongs to one prompt is drawn together, a cluster bootstrap."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -12,6 +13,8 @@ Array = NDArray[np.float64]
 
 CHUNK = 256
 """Resamples in memory at a time."""
+KEPT = 4_000_000
+"""Counts of a resampling that are kept for the next statistic of the same clusters: 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -50,35 +53,64 @@ def estimate(
     if not len(sums):
         return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
-    rng = np.random.default_rng(seed)
-    drawn = [statistic(_draws(rng, len(sums), size) @ sums) for size in _chunks(resamples)]
+    drawn = [statistic(counts @ sums) for counts in _resampled(len(sums), resamples, seed)]
     return _interval(value, np.concatenate(drawn), confidence, len(sums))
 
 
-def crossed(values: Array, clusters: Sequence[str], *, resamples: int, confidence: float, seed: int) -> Estimate:
-    """The mean of values (training seeds, prompts), with prompts and training seeds both resampled.
+def over_prompts(values: Array, clusters: Sequence[str], *, resamples: int, confidence: float, seed: int) -> Estimate:
+    """The mean of values (training seeds, pictures) of these very policies: what other prompts would have given.
 
-    The pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122): another run would draw other prompts and train from
-    other seeds. With one training seed there is nothing to tell how seeds differ, and the interval is over prompts alone.
+    A prompt's pictures, under all training seeds, are drawn together.
     """
-    sums = cluster_sums(values.T, clusters)
-    sizes = cluster_sums(np.ones((values.shape[1], 1)), clusters)[:, 0]
-    seeds = values.shape[0]
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for size in _chunks(resamples):
-        prompts = _draws(rng, len(sums), size)
-        drawn.append((prompts @ sums * _draws(rng, seeds, size)).sum(axis=1) / (prompts @ sizes * seeds))
-    return _interval(float(values.mean()), np.concatenate(drawn), confidence, len(sums))
+    rows = np.stack([values.mean(axis=0), np.ones(values.shape[1])], axis=1)
+    return estimate(cluster_sums(rows, clusters), ratio, resamples=resamples, confidence=confidence, seed=seed)
 
 
-def _chunks(resamples: int) -> list[int]:
-    return [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> Estimate:
+    """The same mean, and what other training seeds and other prompts would have given, both at random.
+
+    Two-way random effects without replication: the variance of the mean is (MS_prompts + max(MS_seeds - MS_rest, 0)) / n, and
+    Student's t has the degrees of freedom of Satterthwaite (1946, doi:10.2307/3002019). Training seeds are few, and a
+    bootstrap of three says too little about a fourth: `benchmarks/coverage.py` has how often each covers the truth. Needs
+    two seeds; from three on it covers what it says to within two points.
+    """
+    from scipy.stats import t
+
+    sizes = cluster_sums(np.ones((values.shape[1], 1)), clusters)
+    cells: Array = (cluster_sums(values.T, clusters) / sizes).T  # (seeds, prompts)
+    seeds, prompts = cells.shape
+    mean = float(cells.mean())
+    if seeds < 2 or prompts < 2:
+        return Estimate(mean, math.nan, math.nan, prompts)
+    by_seed, by_prompt = cells.mean(axis=1), cells.mean(axis=0)
+    rest = ((cells - by_seed[:, None] - by_prompt + mean) ** 2).sum() / ((seeds - 1) * (prompts - 1))
+    of_seeds, of_prompts = prompts * by_seed.var(ddof=1), seeds * by_prompt.var(ddof=1)
+    more = max(of_seeds - rest, 0.0)
+    total = of_prompts + more
+    if not total:
+        return Estimate(mean, mean, mean, prompts)
+    uncertain = of_prompts**2 / (prompts - 1)
+    if more:
+        uncertain += of_seeds**2 / (seeds - 1) + rest**2 / ((seeds - 1) * (prompts - 1))
+    half = t.ppf((1 + confidence) / 2, total**2 / uncertain) * math.sqrt(total / (seeds * prompts))
+    return Estimate(mean, mean - half, mean + half, prompts)
 
 
-def _draws(rng: np.random.Generator, count: int, size: int) -> Array:
-    """How often each of `count` is drawn, in each of `size` resamples."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+def _resampled(count: int, resamples: int, seed: int) -> Iterable[Array]:
+    """How often each of `count` clusters is drawn, (m, count) at a time; those of a size that fits are drawn once for all."""
+    return _kept(count, resamples, seed) if count * resamples <= KEPT else _drawn(count, resamples, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept(count: int, resamples: int, seed: int) -> tuple[Array, ...]:
+    return tuple(_drawn(count, resamples, seed))
+
+
+def _drawn(count: int, resamples: int, seed: int) -> Iterator[Array]:
+    rng, share = np.random.default_rng(seed), np.full(count, 1 / count)
+    for start in range(0, resamples, CHUNK):
+        size = min(CHUNK, resamples - start)
+        yield rng.multinomial(count, share, size=size).astype(np.float64)
 
 
 def _interval(value: float, drawn: Array, confidence: float, prompts: int) -> Estimate:
