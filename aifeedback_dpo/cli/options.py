@@ -177,6 +177,11 @@ def model_overrides(models: list[str]) -> list[str]:
     return [*chosen, f"generate.pool={pool if len(models) > 1 else '[]'}"]
 
 
+def is_override(word: str) -> bool:
+    """Whether a word of the command line is a setting, KEY=VALUE, and no file that happens to have such a name."""
+    return "=" in word and not Path(word).exists()
+
+
 def emit(data: Any) -> None:
     """JSON to stdout."""
     json.dump(data, sys.stdout, indent=2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+TEN = 10
 CHUNK = 256
 """Resamples in memory at a time."""
 KEPT = 4_000_000
@@ -93,7 +94,7 @@ def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> 
     if more:
         uncertain += of_seeds**2 / (seeds - 1) + rest**2 / ((seeds - 1) * (prompts - 1))
     half = t.ppf((1 + confidence) / 2, total**2 / uncertain) * math.sqrt(total / (seeds * prompts))
-    return Estimate(mean, mean - half, mean + half, prompts)
+    return Estimate(mean, float(mean - half), float(mean + half), prompts)
 
 
 def _resampled(count: int, resamples: int, seed: int) -> Iterable[Array]:
@@ -119,12 +120,14 @@ def _interval(value: float, drawn: Array, confidence: float, prompts: int) -> Es
     return Estimate(value, float(low), float(high), prompts)
 
 
-def widened(share: Estimate, *, decided: int, confidence: float) -> Estimate:
-    """A win rate's interval, at least as wide as Wilson's (1927) on the `decided` prompts, ties fixed at one half.
+def widened(share: Estimate, *, won: int, lost: int, confidence: float) -> Estimate:
+    """A win rate's interval, at least as wide as Wilson's (1927) on the decided prompts, ties fixed at one half.
 
-    A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not.
+    A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not. With TEN prompts won and TEN lost the
+    bootstrap knows enough.
     """
-    if not decided:
+    decided = won + lost
+    if not decided or min(won, lost) >= TEN:
         return share
     z, weight = NormalDist().inv_cdf((1 + confidence) / 2), decided / share.prompts
     p = min(max(0.5 + (share.value - 0.5) / weight, 0.0), 1.0)

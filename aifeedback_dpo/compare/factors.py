@@ -32,7 +32,7 @@ class Effect:
 
 
 def grid(cells: Sequence[Cell]) -> tuple[list[str], list[str]] | None:
-    """The label sources and the image sources that are there in full, two of each at least; None where there is no such grid."""
+    """The label sources and the image sources that are there in full, two of each at least; None without such a grid."""
     images = list(dict.fromkeys(image for _, image in cells))
     labels = [
         label

@@ -1,146 +1,236 @@
 """The report's first sentences: what was seen, and not a word more than the intervals allow."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from aifeedback_dpo.compare.bootstrap import Estimate
+from aifeedback_dpo.compare.named import control
+from aifeedback_dpo.compare.standings import verdict
 from aifeedback_dpo.records import BASE, CONTROL
 
 FEW = 30
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
-    """The two policies against each other, against the base and their controls, and what their judges' labels share."""
-    first, second = result["compared"]
-    metric = primary(result)
-    said = [_duel(result, second, first, metric), *_settings(result)]
-    said += [_duel(result, policy, BASE, metric) for policy in (first, second)]
-    said += _controls(result, metric)
-    about = next(known for known in result["metrics"] if known["name"] == metric)
-    said.append(f"{metric.capitalize()}: {about['about']}.")
-    if any(len(row["seeds"]) == 1 for row in result["duels"]):
-        said.append(
-            "From one training seed nothing tells how another would come out: raise train.seeds before claiming it."
-        )
-    if result["prompts"] < FEW:
-        said.append(f"With fewer than {FEW} held-out prompts these intervals are rough: raise prompts.eval.")
-    one, other = (title(result, judge) for judge in result["judges"])
-    if result["labels"] is None:
-        said.append(
-            f"Both policies were trained on {one} labels, so there are no two judges whose agreement could be told."
-        )
-    else:
-        said.append(
-            f"On the {result['labels']['decided']} training pairs that both decided, {one} and {other} agree on "
-            f"{_interval(result['labels']['accuracy'], result)}."
-        )
-    return said
+    """Those compared against each other, against the base and their controls, on each prompt set; then what judges share."""
+    said: list[str] = []
+    for at, found in enumerate(result["sets"]):
+        tell = Telling(result, found)
+        said += tell.first() if at == 0 else tell.further()
+    return said + list(_judges(result))
 
 
-def primary(result: dict[str, Any]) -> str:
-    """The metric that decides: the truth where it is known, else the first scorer with no hand in the labels of either."""
-    truths = [metric["name"] for metric in result["metrics"] if metric["truth"]]
-    held_out = [metric["name"] for metric in result["metrics"] if metric["name"] not in result["labellers"]]
-    return str([*truths, *held_out, *(metric["name"] for metric in result["metrics"])][0])
-
-
-def title(result: dict[str, Any], name: str) -> str:
-    """A judge's name, or a policy's, as it is shown: simulated people are always called so."""
-    judge, plus, variant = name.partition("+")
-    return f"{judge} (simulated){plus}{variant}" if judge in result["simulated"] else name
-
-
-def control(policy: str) -> str:
-    """The policy that tells what any labels would have done: random labels, and the same train.name."""
-    _, plus, variant = policy.partition("+")
-    return f"{CONTROL}{plus}{variant}"
-
-
-def _settings(result: dict[str, Any]) -> list[str]:
-    """In which settings of training the two differ: the point of a comparison on one judge's labels, a caveat elsewhere."""
-    first, second = result["compared"]
-    both = f"{title(result, first)} and {title(result, second)}"
-    found = ", ".join(f"{key} ({_value(one)}, {_value(other)})" for key, (one, other) in result["differ_in"].items())
-    if result["labels"] is None:
-        return [f"{both} differ in {found}." if found else f"{both} differ in no setting of training."]
-    return (
-        [f"{both} differ in more than their labels: in {found}. Nothing here tells what the labels did."]
-        if found
-        else []
-    )
-
-
-def _controls(result: dict[str, Any], metric: str) -> list[str]:
-    """What random labels did under the same settings, and what the two policies did beyond that."""
-    told = [policy for policy in result["compared"] if control(policy) != policy]
-    said = []
-    for name in dict.fromkeys(map(control, told)):
-        if _row(result, name, BASE, metric):
-            said += [_duel(result, name, BASE, metric)] if name not in result["compared"] else []
-        else:
-            alike = " and ".join(title(result, policy) for policy in told if control(policy) == name)
-            how = "" if name == CONTROL else f" with the settings of {alike}"
+def cautions(result: dict[str, Any]) -> list[str]:
+    """What keeps these numbers from being more than they are."""
+    said = [text for found in result["sets"] for text in _cautions(result, found)]
+    for row in result["differ_in"]:
+        if row["same_judge"] is False and row["settings"]:
+            both = f"{result['titles'][row['policy']]} and {result['titles'][row['against']]}"
             said.append(
-                f"No policy was trained on random labels{how}, so nothing tells what any labels would have done."
+                f"{both} differ in more than their labels: in {_settings(row['settings'])}. Nothing here tells what the labels "
+                "did."
             )
-    beyond = [(policy, control(policy)) for policy in told]
-    return said + [_duel(result, *side, metric) for side in beyond if _row(result, *side, metric)]
+    said += [
+        f"Whose labels {result['titles'][policy['policy']]} learned from, and on which prompts, is not known here: a scorer may "
+        "judge its own work."
+        for policy in result["policies"]
+        if policy["labellers"] is None
+    ]
+    return list(dict.fromkeys(said))
 
 
-def _duel(result: dict[str, Any], ours: str, theirs: str, metric: str) -> str:
-    row = _row(result, ours, theirs, metric)
-    assert row is not None
-    side, mean = _side(row), row["difference"]["value"]
-    verdict = {1: "better than", -1: "worse than", 0: "no difference seen from"}[side]
-    if side * mean < 0:  # won often by a little, lost seldom by a lot, or the other way round
-        verdict = (
-            "more often preferred to, but lower on average than,"
-            if side > 0
-            else "less often preferred to, but higher on average than,"
+class Telling:
+    """The sentences of one prompt set."""
+
+    def __init__(self, result: dict[str, Any], found: dict[str, Any]) -> None:
+        self.result, self.found = result, found
+        self.compared = [name for name in result["compared"] if name != BASE]
+        self.duels = {
+            (row["policy"], row["against"]): row
+            for row in found["duels"]
+            if row["metric"] == found["primary"] and row["category"] is None
+        }
+
+    def first(self) -> list[str]:
+        """Everything there is to say of the set that decides."""
+        if not self.compared or not self.duels:
+            return []
+        said = [text for text in self._each_other() if text]
+        said += [self._duel(name, BASE) for name in self.compared]
+        said += self._controls()
+        said += [text for text in (self._grid(), self._alone()) if text]
+        about = next(metric for metric in self.found["metrics"] if metric["metric"] == self.found["primary"])
+        return [*said, f"{self.found['primary'].capitalize()}: {about['about']}."]
+
+    def further(self) -> list[str]:
+        """Another prompt set, in a sentence for each policy compared."""
+        return [
+            f"{self.found['set']}: {self._duel(name, BASE)}" for name in self.compared if (name, BASE) in self.duels
+        ]
+
+    def _each_other(self) -> Iterator[str]:
+        for ours, theirs in self.duels:
+            if BASE not in (ours, theirs) and ours in self.compared and theirs in self.compared:
+                yield self._duel(ours, theirs)
+                differ = next(
+                    (row for row in self.result["differ_in"] if {row["policy"], row["against"]} == {ours, theirs}), None
+                )
+                if differ and differ["same_judge"]:
+                    both = f"{self._title(theirs)} and {self._title(ours)}"
+                    found = _settings(differ["settings"])
+                    yield f"{both} differ in {found}." if found else f"{both} differ in no setting of training."
+
+    def _controls(self) -> list[str]:
+        """What random labels did under the same settings, and what the others did beyond that."""
+        told = [name for name in self.compared if self._judge(name) and control(name) != name]
+        said = []
+        for name in dict.fromkeys(map(control, told)):
+            if (name, BASE) in self.duels:
+                said += [self._duel(name, BASE)] if name not in self.compared else []
+            else:
+                alike = " and ".join(self._title(policy) for policy in told if control(policy) == name)
+                how = "" if name == CONTROL else f" with the settings of {alike}"
+                said.append(
+                    f"No policy was trained on random labels{how}, so nothing tells what any labels would have done."
+                )
+        beyond = [(policy, control(policy)) for policy in told if control(policy) not in self.compared]
+        return said + [self._duel(*side) for side in beyond if side in self.duels]
+
+    def _duel(self, ours: str, theirs: str) -> str:
+        row = self.duels[ours, theirs]
+        best = row["over_seeds"] or row
+        side, mean = verdict(row), best["difference"]
+        words = {1: "better than", -1: "worse than", 0: "no difference seen from"}[side]
+        if side * mean["value"] < 0:  # won often by a little, lost seldom by a lot, or the other way round
+            words = (
+                "more often preferred to, but lower on average than,"
+                if side > 0
+                else "less often preferred to, but higher on average than,"
+            )
+        beyond = self.duels.get((ours, control(ours)))
+        doubt = ""
+        if theirs == BASE and side and beyond is not None and verdict(beyond) != side:
+            doubt = " (but not told apart from random labels)"
+        caution = " (this scorer labelled the training data)" if row["in_loop"] else ""
+        seeds = f", {len(row['seeds'])} training seeds" if len(row["seeds"]) > 1 else ""
+        seeds = seeds or (", one training seed" if self._judge(ours) else "")
+        return (
+            f"{self._subject(ours, several=len(row['seeds']) > 1)}: {words} {self._against(ours, theirs)}{doubt} by "
+            f"{row['metric']}{caution}, preferred on {interval(best['win_rate'], self.result)} of "
+            f"{best['win_rate']['prompts']} prompts{seeds}; {_signed(mean)} on average."
         )
-    beyond = _row(result, ours, control(ours), metric)
-    doubt = ""
-    if theirs == BASE and _side(row) and beyond is not None and _side(beyond) != _side(row):
-        doubt = " (but not told apart from random labels)"
-    caution = " (this scorer labelled the training data)" if row["in_loop"] else ""
-    several = len(row["seeds"]) > 1
-    seeds = f", {len(row['seeds'])} training seeds" if several else ", one training seed"
-    return (
-        f"{_subject(result, ours, several=several)}: {verdict} {_against(result, ours, theirs)}{doubt} by {metric}{caution}, "
-        f"preferred on {_interval(row['win_rate'], result)} of {result['prompts']} held-out prompts{seeds}; "
-        f"{row['difference']['value']:+.2g} on average ({row['difference']['low']:+.2g} to {row['difference']['high']:+.2g})."
-    )
+
+    def _grid(self) -> str | None:
+        """Whether it is the labels or the pictures."""
+        grid = self.found["factors"]
+        if grid is None:
+            return None
+        told = []
+        for effect in grid["effects"]:
+            if effect["effect"] != "interaction":
+                best = effect["over_seeds"] or effect["difference"]
+                kind = "labels" if effect["effect"] == "labels" else "pictures"
+                seen = _clear(best)
+                words = {1: "raises", -1: "lowers", 0: "is not seen to change"}[seen]
+                one, other = (self.result["titles"].get(name, name) for name in reversed(effect["of"].split(" - ")))
+                told.append(f"{other} {kind} in place of {one}'s {words} {grid['metric']} ({_signed(best)})")
+        return f"Labels or pictures: {'; '.join(told)}." if told else None
+
+    def _alone(self) -> str | None:
+        alone = self.found["scorers_alone"]
+        if not alone or not alone["verdicts"]:
+            return None
+        return (
+            f"Without the truth, the scorers with no hand in the labels would have said the same in {alone['alike']} of "
+            f"{alone['verdicts']} verdicts, and the opposite in {alone['opposite']}."
+        )
+
+    def _judge(self, name: str) -> str | None:
+        policy = next(row for row in self.result["policies"] if row["policy"] == name)
+        return None if policy["judge"] is None else str(policy["judge"])
+
+    def _title(self, name: str) -> str:
+        return str(self.result["titles"][name])
+
+    def _plain(self, name: str) -> bool:
+        """Whether a policy is told by its labels alone: of this run, and of no settings of its own."""
+        return self._judge(name) is not None and "+" not in name and "/" not in name
+
+    def _subject(self, policy: str, *, several: bool) -> str:
+        if self._judge(policy) is None:
+            return self._title(policy)
+        how = f"on {self._title(policy)} labels" if self._plain(policy) else f"as {self._title(policy)}"
+        return f"Trained {how}" if several else f"The one policy trained {how}"
+
+    def _against(self, ours: str, theirs: str) -> str:
+        if theirs == BASE:
+            return "the base model"
+        by_labels = self._plain(ours) and self._plain(theirs)
+        return f"{self._title(theirs)} labels" if by_labels else f"the policy {self._title(theirs)}"
 
 
-def _subject(result: dict[str, Any], policy: str, *, several: bool) -> str:
-    """Policies are told by their labels, or by the name that sets their settings apart."""
-    how = f"as {title(result, policy)}" if "+" in policy else f"on {title(result, policy)} labels"
-    return f"Trained {how}" if several else f"The one policy trained {how}"
-
-
-def _against(result: dict[str, Any], ours: str, theirs: str) -> str:
-    if theirs == BASE:
-        return "the base model"
-    if "+" in ours + theirs:
-        return f"the policy {title(result, theirs)}"
-    return f"{title(result, theirs)} labels"
-
-
-def _row(result: dict[str, Any], ours: str, theirs: str, metric: str) -> dict[str, Any] | None:
-    wanted = (ours, theirs, metric)
-    return next((row for row in result["duels"] if (row["policy"], row["against"], row["metric"]) == wanted), None)
-
-
-def _side(row: dict[str, Any]) -> int:
-    return Estimate(**row["win_rate"]).clear_of(0.5)
-
-
-def _interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
-    if estimate["value"] is None or estimate["low"] is None or estimate["high"] is None:
+def interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
+    """A share with its interval, in words."""
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
         return "an undefined share"
-    return (
-        f"{100 * estimate['value']:.0f} % ({100 * result['confidence']:.0f} % interval "
-        f"{100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
-    )
+    return f"{100 * value:.0f} % ({100 * result['confidence']:.0f} % interval {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _judges(result: dict[str, Any]) -> Iterator[str]:
+    """What the labels of those compared share: each pair of their judges, once."""
+    judges = [row["judge"] for name in result["compared"] for row in result["policies"] if row["policy"] == name]
+    mine = list(dict.fromkeys(judge for judge in judges if judge))
+    if len(judges) > 1 and len(mine) == 1 and None not in judges:
+        alike = _title(result, mine[0])
+        yield f"All were trained on {alike} labels, so there are no two judges whose agreement could be told."
+    for row in (result["judges"] or {}).get("matrix", ()):
+        if row["first"] in mine and row["second"] in mine:
+            one, other = _title(result, row["first"]), _title(result, row["second"])
+            yield (
+                f"On the {row['decided']} training pairs that both decided, {one} and {other} agree on "
+                f"{interval(row['rules']['decided'], result)}."
+            )
+
+
+def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    where = "" if len(result["sets"]) == 1 else f"On {found['set']}: "
+    compared = [row for row in result["policies"] if row["policy"] in result["compared"] and row["judge"]]
+    if any(len(row["seeds"]) == 1 for row in compared):
+        yield "From one training seed nothing tells how another would come out: raise train.seeds before claiming it."
+    elif any(len(row["seeds"]) == 2 for row in compared):
+        yield "Two training seeds say little about a third: from three on the intervals over seeds cover what they say."
+    if found["prompts"] < FEW:
+        yield f"{where}With fewer than {FEW} prompts these intervals are rough: raise prompts.eval, or take a suite."
+    if found["primary"] is None:
+        yield f"{where}No scorer measured these pictures, so nothing tells who wins: add one with --scorer."
+    elif compared and all(row["in_loop"] for row in found["duels"] if row["metric"] == found["primary"]):
+        yield (
+            f"{where}Every scorer here labelled the training data of a policy that it judges. Add one that did not: "
+            "`ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
+        )
+    for row in found["guards"]:
+        if row["guard"] == "spread" and row.get("caution"):
+            yield f"{where}{_title(result, row['policy'])}: {row['caution']}"
+
+
+def _title(result: dict[str, Any], name: str) -> str:
+    return str(result["titles"].get(name, name))
+
+
+def _settings(found: dict[str, list[Any]]) -> str:
+    return ", ".join(f"{key} ({_value(one)}, {_value(other)})" for key, (one, other) in found.items())
+
+
+def _signed(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None or estimate["low"] is None:
+        return "an undefined difference"
+    return f"{estimate['value']:+.2g} ({estimate['low']:+.2g} to {estimate['high']:+.2g})"
+
+
+def _clear(estimate: dict[str, Any]) -> int:
+    if estimate["low"] is None or estimate["high"] is None:
+        return 0
+    return int(estimate["low"] > 0) - int(estimate["high"] < 0)
 
 
 def _value(setting: Any) -> str:

@@ -1,76 +1,143 @@
-"""What is measured on each held-out picture: every scorer of the run and, in the embedded world, the oracle."""
+"""What is measured on each picture: every scorer of the run, GenEval's detector and, in the embedded world, the oracle."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from aifeedback_dpo import engine, scorers
-from aifeedback_dpo.errors import DataError
-from aifeedback_dpo.records import CONTROL
-from aifeedback_dpo.scorers import scoring
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo import engine, provenance, scorers
+from aifeedback_dpo.compare import truth
+from aifeedback_dpo.errors import ModelMissing
+from aifeedback_dpo.records import CONTROL, content_id
+from aifeedback_dpo.scorers import Scorer, presence, scoring
+from aifeedback_dpo.scorers.catalogue import CATALOGUE
+from aifeedback_dpo.settings import ScorerWeights
+from aifeedback_dpo.store import Run
+
+if TYPE_CHECKING:
+    from aifeedback_dpo.compare.suites import Item
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each image id. `truth` marks the oracle's; a simulated vote is a noisy draw of its utility."""
+    """A number for each image id. `truth` is the oracle's; a simulated vote is a noisy draw of its utility.
+
+    A `macro` mean counts every category the same, however many prompts it has.
+    """
 
     name: str
     about: str
-    truth: bool
-    values: dict[str, float]
+    kind: str
+    values: Mapping[str, float] = field(repr=False)
+    unit: str = ""
+    binary: bool = False
+    macro: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "metric": self.name,
+            "about": self.about,
+            "kind": self.kind,
+            "unit": self.unit,
+            "binary": self.binary,
+        }
 
 
-def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> list[Metric]:
-    """All metrics of these pictures (image id -> prompt), truth first. Raises DataError where a picture cannot be read.
+def measure(
+    run: Run, prompts: Mapping[str, str], progress: engine.Progress, detected: Mapping[str, "Item"] | None = None
+) -> list[Metric]:
+    """All metrics of these pictures (image id -> prompt), truth first; `detected` are those that a detector checks.
 
-    A judge of pairs gives no number for a picture and is no metric; nor is a scorer that has none for some of them.
+    A judge of pairs gives no number for a picture and is no metric; nor is a scorer that has none for some of them, which is
+    noted. Nothing is loaded where everything has been measured before. Raises DataError for a picture that cannot be read.
     """
-    found = _oracle(run, prompts, progress) if run.recipe.label.raters == "simulated" else []
-    loaded = {
-        name: scorers.load(name, weights)
+    found = [
+        Metric(name, about, "truth", values, binary=name == "correct")
+        for name, (about, values) in truth.measure(run, prompts, progress).items()
+    ]
+    if detected:
+        found.append(_detector(run, detected, progress))
+    asked = {
+        name: weights
         for name, weights in run.recipe.label.scorers.items()
         if name != CONTROL and not scorers.is_pairwise(name, weights)
     }
-    unreadable = scoring.score(run, loaded, prompts, progress)
-    if unreadable:
-        raise _broken(unreadable[0].image_id)
-    for name, scorer in loaded.items():
-        known = scoring.scores(run, name, scorer.recipe)
-        values = {image_id: known[image_id] for image_id in prompts}
+    for name, (recipe, slope) in _scored(run, asked, prompts, progress).items():
+        known = scoring.scores(run, name, recipe)
+        values = {image_id: known.get(image_id, math.nan) for image_id in prompts}
         if missing := sum(map(math.isnan, values.values())):
-            progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} held-out pictures")
+            progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} pictures")
             continue
-        about = "P(preferred) is its sigmoid" if scorer.preference.slope else "only its order means anything"
-        found.append(Metric(name, about, False, values))
+        about = "P(preferred) is its sigmoid" if slope else "only its order means anything"
+        entry = CATALOGUE.get(asked[name].uses or name)
+        found.append(
+            Metric(name, f"{entry.about}; {about}" if entry else about, "scorer", values, entry.range if entry else "")
+        )
     return found
 
 
-def _broken(image_id: str) -> DataError:
-    return DataError(
-        f"held-out image {image_id} cannot be read; delete its part under images/ and run `ddpo compare` again"
-    )
+def _scored(
+    run: Run, asked: Mapping[str, ScorerWeights], prompts: Mapping[str, str], progress: engine.Progress
+) -> dict[str, tuple[str, float | None]]:
+    """Each scorer's recipe and slope, after it has scored all of these pictures."""
+    known = {name: found for name, weights in asked.items() if (found := _remembered(run, name, weights))}
+    ready = {
+        name: recipe
+        for name, (recipe, _) in known.items()
+        if prompts.keys() <= scoring.scores(run, name, recipe).keys()
+    }
+    left = {name: weights for name, weights in asked.items() if name not in ready}
+    presence.demand(left)
+    loaded: dict[str, Scorer] = {}
+    for name, weights in left.items():
+        progress.note(f"Loading {name}")
+        loaded[name] = scorers.load(name, weights)
+    unreadable = scoring.score(run, loaded, prompts, progress)
+    if unreadable:
+        raise truth.broken(unreadable[0].image_id)
+    for name, scorer in loaded.items():
+        known[name] = (scorer.recipe, scorer.preference.slope)
+        _remember(run, name, asked[name], known[name])
+    return {name: known[name] for name in asked}
 
 
-def _oracle(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> list[Metric]:
-    from aifeedback_dpo.shapes import grammar, oracle, raters
+def _memory(run: Run, name: str) -> Path:
+    return run.cache / "measured" / f"{name}.json"
 
-    utility, correct, appeal = dict[str, float](), dict[str, float](), dict[str, float]()
-    with progress.task("Reading with the oracle", len(prompts)) as bar:
-        for image_id, data in run.images(prompts):
-            scene = grammar.parse(prompts[image_id])
-            if scene is None:
-                raise DataError(f"the oracle reads the shapes grammar only; this prompt is not: {prompts[image_id]!r}")
-            try:
-                reading = oracle.read(decode_image(data))
-            except OSError as error:
-                raise _broken(image_id) from error
-            utility[image_id] = raters.utility(reading, scene)
-            correct[image_id] = float(reading.correct(scene))
-            appeal[image_id] = reading.appeal
-            bar.advance(1)
-    return [
-        Metric("utility", "what the simulated raters want, before their noise", True, utility),
-        Metric("correct", "the prompt is followed to the letter", True, correct),
-        Metric("appeal", "size, colour and ground, blind to the prompt", True, appeal),
-    ]
+
+def _made_of(name: str, weights: ScorerWeights) -> str | None:
+    """What a scorer's recipe follows from, found out without loading it; None for one's own code, which may change."""
+    if ":" in (weights.uses or name):
+        return None
+    try:
+        return content_id(
+            presence.revisions(name, weights), weights.model_dump(mode="json"), provenance.versions()["versions"]
+        )
+    except ModelMissing:
+        return None
+
+
+def _remembered(run: Run, name: str, weights: ScorerWeights) -> tuple[str, float | None] | None:
+    path, made_of = _memory(run, name), _made_of(name, weights)
+    if made_of is None or not path.exists():
+        return None
+    try:
+        kept = json.loads(path.read_text())
+        return (kept["recipe"], kept["slope"]) if kept["made_of"] == made_of else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(run: Run, name: str, weights: ScorerWeights, made: tuple[str, float | None]) -> None:
+    if made_of := _made_of(name, weights):
+        kept = {"made_of": made_of, "recipe": made[0], "slope": made[1]}
+        run.write_text(_memory(run, name), json.dumps(kept) + "\n")
+
+
+def _detector(run: Run, wanted: Mapping[str, "Item"], progress: engine.Progress) -> Metric:
+    from aifeedback_dpo.compare import detecting
+
+    values = detecting.measure(run, wanted, progress)
+    return Metric("geneval", detecting.about(run), "detector", values, "share of pictures", binary=True, macro=True)

@@ -1,6 +1,5 @@
-"""The policies of a comparison: which are meant, which stand beside them, and what each was trained on."""
+"""The policies of a comparison: those that are named, those that stand beside them, and what each was trained on."""
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aifeedback_dpo import config, provenance
-from aifeedback_dpo.compare import headline
-from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.compare.named import Kind, Named, control, known, trained_by
+from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.models.sampling import Shot
+from aifeedback_dpo.models.sampling import Shot, Source
 from aifeedback_dpo.records import BASE, CONSENSUS
-from aifeedback_dpo.store import Run, read_policy
+from aifeedback_dpo.settings import Drawer
+from aifeedback_dpo.store import Run, read_policy, saved_recipe
 
 BETA = "half of it multiplies the difference of mean squared errors"
 BETAS = {
@@ -24,95 +24,198 @@ BETAS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A policy of the comparison at one training seed: its shots on the held-out prompts, in prompt order.
+    """A policy at one training seed: what draws, the weights that it puts on the model, and its policy.json, if it has one."""
 
-    `described` is its policy.json, empty for the base.
+    seed: int
+    source: Source
+    weights: Path | None = None
+    described: dict[str, Any] | None = None
+
+    def shots(self, prompts: Sequence[str], images: int, run_seed: int) -> list[Shot]:
+        """`images` pictures of each prompt, in order; their seeds are the same for every policy."""
+        return sampling.plan(prompts, [self.source], run_seed=run_seed, candidates=images)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy, at each of its training seeds.
+
+    `labellers` are whoever had a hand in its labels, None where nobody here can tell; `images_of` is the run whose pairs it
+    learned from.
     """
 
     name: str
-    seed: int
-    folder: Path | None
-    shots: list[Shot]
-    described: dict[str, Any]
+    kind: Kind
+    entries: tuple[Entry, ...]
+    judge: str | None = None
+    labellers: tuple[str, ...] | None = ()
+    images_of: str | None = None
+    where: str | None = None
 
     @property
-    def judge(self) -> str | None:
-        """Whose labels it was trained on."""
-        return self.described.get("judge")
+    def seeds(self) -> list[int]:
+        return [entry.seed for entry in self.entries]
+
+    @property
+    def variant(self) -> str:
+        """Its train.name."""
+        return self.name.partition("+")[2] if self.judge else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "policy": self.name,
+            "kind": self.kind,
+            "judge": self.judge,
+            "labellers": None if self.labellers is None else list(self.labellers),
+            "images_of": self.images_of,
+            "variant": self.variant,
+            "seeds": self.seeds,
+            "where": self.where,
+            "training": _training(self.entries) if self.judge else None,
+        }
 
 
-def two_policies(run: Run, names: Sequence[str]) -> tuple[str, str]:
-    """The policies meant, trained or not. Raises UserError unless there are exactly two different ones."""
-    chosen = [_named(run, name) for name in names]
-    if len(set(chosen)) != 2 or len(chosen) != 2:
-        raise UserError(
-            "`ddpo compare` takes two different judges, or policies by name, as in `ddpo compare human vs ai` or `ddpo compare "
-            f"human vs human+sft`; got {' '.join(names) or 'none'}"
-        )
-    return chosen[0], chosen[1]
+def labellers(consensus_of: Iterable[str], judge: str) -> tuple[str, ...]:
+    """A judge, and for a consensus its members: whoever had a hand in these labels."""
+    return (judge, *(consensus_of if judge == CONSENSUS else ()))
 
 
-def judge_of(run: Run, policy: str) -> str:
-    """Whose labels a policy was trained on, or would be."""
-    seeds = run.policies().get(policy)
-    return str(read_policy(run.policy_folder(policy, seeds[0]))["judge"]) if seeds else policy.partition("+")[0]
+def chosen(
+    run: Run, named: Sequence[Named], prompts: Sequence[str], note: Callable[[str], None] | None = None
+) -> list[Policy]:
+    """The base, those that are named, and their controls.
 
-
-def labellers(run: Run, judges: Iterable[str | None]) -> set[str]:
-    """The judges, and for a consensus its members: whoever had a hand in these labels."""
-    found = {judge for judge in judges if judge}
-    return found | set(run.recipe.label.consensus.of if CONSENSUS in found else ())
-
-
-def entries(
-    run: Run, prompts: Sequence[str], first: str, second: str, note: Callable[[str], None] | None = None
-) -> list[Entry]:
-    """The base, the two policies at every training seed, their random controls, and whoever else was trained.
-
-    A policy of somebody else that is out of date is left out, with a note. Raises UserError where one of the two is, or is
-    not trained.
+    A control that is out of date is left out, with a note. Raises UserError where one that is named is, is not trained, or
+    has learned from the prompts that it would be compared on.
     """
-    trained = run.policies()
-    for name in (first, second):
-        if name not in trained:
+    base = sampling.source(run.recipe)
+    trained, labels = run.policies(), functools.cache(run.labels)
+    found = [Policy(BASE, "base", (Entry(0, base),))]
+    for one in named:
+        if one.kind == "run":
+            if one.name not in trained:
+                raise UserError(
+                    f"{run.root} has no finished policy '{one.name}'; run `{trained_by(one.name)}` first. {known(run)}"
+                )
+            found.append(_of_run(run, one.name, base, labels))
+        elif one.kind == "other run":
+            found.append(_of_other_run(one, base, prompts))
+        elif one.kind != "base":
+            found.append(_of_nobody(run, one, base))
+    there = {policy.name for policy in found}
+    for policy in [one for one in found if one.judge and control(one.name) not in there]:
+        try:
+            found += _control(run, policy, base, labels, prompts)
+        except UserError as error:
+            if note:
+                note(f"{title(run, control(policy.name))} is left out: {error}")
+    return list({policy.name: policy for policy in found}.values())
+
+
+def title(run: Run, name: str) -> str:
+    """A judge's name, or a policy's, as it is shown: simulated people are always called so, in whichever run."""
+    if name == BASE:
+        return "base model"
+    where, slash, own = name.rpartition("/")
+    return f"{where}{slash}{run.recipe.title(own)}"
+
+
+def _control(
+    run: Run, policy: Policy, base: Source, labels: Callable[[str], str], prompts: Sequence[str]
+) -> list[Policy]:
+    """The control of a policy, if it was trained."""
+    name = control(policy.name)
+    if policy.kind == "run":
+        return [_of_run(run, name, base, labels)] if name in run.policies() else []
+    folder = Path(policy.where or "").resolve().parent / name.rpartition("/")[2]
+    there = any(folder.glob("seed-*/policy.json"))
+    return [_of_other_run(Named("other run", name, str(folder)), base, prompts)] if there else []
+
+
+def differing_settings(one: Policy, other: Policy) -> dict[str, list[Any]]:
+    """The settings of training in which two policies differ, as dotted keys with both values; nothing for one without any."""
+    told = [policy.entries[0].described for policy in (one, other)]
+    if None in told:
+        return {}
+    first, second = ({"train": described["inputs"]["train"]} for described in told if described)
+    return {key: list(values) for key, values in config.different(first, second).items()}
+
+
+def _of_run(run: Run, name: str, base: Source, labels: Callable[[str], str]) -> Policy:
+    entries = []
+    for seed in run.policies()[name]:
+        folder = run.policy_folder(name, seed)
+        described = read_policy(folder)
+        if described["labels"] != labels(described["judge"]):
             raise UserError(
-                f"{run.root} has no finished policy '{name}'; run `{_trained_by(name)}` first. {_known(run)}"
+                f"{folder} was trained on other labels than the run holds now; delete it and train it again"
             )
-    base, labels = sampling.source(run.recipe), functools.cache(run.labels)
-    order = [first, second, headline.control(first), headline.control(second), *trained]
-    found = [Entry(BASE, 0, None, sampling.plan(prompts, [base], run_seed=run.recipe.seed, candidates=1), {})]
-    for name in dict.fromkeys(name for name in order if name in trained):
-        for seed in trained[name]:
-            folder = run.policy_folder(name, seed)
-            described = read_policy(folder)
-            try:
-                _refuse_outdated(folder, described, labels(described["judge"]), base.identity.revision)
-            except UserError as error:
-                if name in (first, second):
-                    raise
-                if note:
-                    note(f"{run.recipe.title(name)} is left out: {error}")
-                continue
-            weights = provenance.weights_fingerprint(folder)
-            source = replace(base, policy=f"{name}/seed-{seed}", policy_revision=weights)
-            shots = sampling.plan(prompts, [source], run_seed=run.recipe.seed, candidates=1)
-            found.append(Entry(name, seed, folder, shots, described))
-    return found
+        entries.append(_entry(folder, described, base, name))
+    judge = str(entries[0].described["judge"]) if entries[0].described else ""
+    hands = labellers(run.recipe.label.consensus.of, judge)
+    return Policy(name, "run", tuple(entries), judge, hands, run.root.name)
 
 
-def training(found: Sequence[Entry]) -> dict[str, Any]:
-    """How each policy was trained and, by training seed, how far it came and what was warned about.
+def _of_other_run(one: Named, base: Source, prompts: Sequence[str]) -> Policy:
+    folder = Path(one.path or "")
+    root = folder.resolve().parents[1]
+    recipe = saved_recipe(root)
+    if recipe is None:
+        raise DataError(f"{root} has policies and no recipe.yaml, so nobody can say what they learned from")
+    other = Run(root, recipe)
+    learned = {row["prompt"] for row in other.rows("prompts", ["prompt", "split"]) if row["split"] == "train"}
+    if met := [prompt for prompt in prompts if prompt in learned]:
+        raise UserError(
+            f"{one.path} was trained on {len(met)} of the {len(prompts)} prompts to compare on (first: {met[0]!r}); compare on "
+            "prompts that neither has met, with --suite FILE"
+        )
+    seeds = sorted(other.policies()[folder.resolve().name])
+    entries = []
+    for seed in seeds:
+        at = other.policy_folder(folder.resolve().name, seed)
+        entries.append(_entry(at, read_policy(at), base, one.name))
+    judge = str(entries[0].described["judge"]) if entries[0].described else ""
+    hands = labellers(recipe.label.consensus.of, judge)
+    return Policy(one.name, "other run", tuple(entries), judge, hands, root.name, str(folder))
+
+
+def _entry(folder: Path, described: dict[str, Any], base: Source, name: str) -> Entry:
+    """Raises UserError for a policy that was trained on another base model."""
+    trained_on = described["base"]["revision"]
+    if trained_on != base.identity.revision:
+        raise UserError(
+            f"{folder} was trained on base model {trained_on[:12]}, this run's is {base.identity.revision[:12]}; train it again"
+        )
+    seed = int(described["seed"])
+    source = replace(base, policy=f"{name}/seed-{seed}", policy_revision=provenance.weights_fingerprint(folder))
+    return Entry(seed, source, folder, described)
+
+
+def _of_nobody(run: Run, one: Named, base: Source) -> Policy:
+    """A LoRA or a pipeline from elsewhere: whose labels it learned from, and on which prompts, is not known here."""
+    if one.kind == "lora":
+        path = Path(one.path or "")
+        source = replace(base, policy=one.name, policy_revision=provenance.file_hash(path.resolve())[:32])
+        return Policy(one.name, "lora", (Entry(0, source, path),), None, None, None, one.path)
+    drawer = Drawer(id=one.path or one.name, dtype=run.recipe.model.dtype, offload=run.recipe.model.offload)
+    source = replace(sampling.source(run.recipe, drawer), policy=one.name)
+    return Policy(one.name, "model", (Entry(0, source),), None, None, None, one.path)
+
+
+def _training(entries: Sequence[Entry]) -> dict[str, Any]:
+    """How a policy was trained and, by training seed, how far it came and what was warned about.
 
     What beta means is said with it; it is None for an objective without one.
     """
     told: dict[str, Any] = {}
-    for entry in found:
-        if not entry.folder:
-            continue
-        policy, seed = entry.described, str(entry.seed)
+    for entry in entries:
+        policy = entry.described
+        assert policy is not None
         objective = policy["objective"]
         meaning = BETAS.get(objective, BETA)
-        row = {key: policy[key] for key in ("judge", "objective", "method", "pairs", "ties_left_out")} | {
+        told = told or {
+            **{key: policy[key] for key in ("objective", "method", "pairs", "ties_left_out")},
+            **{key: policy["settings"][key] for key in ("learning_rate", "batch_size")},
             "beta": policy["beta"] if meaning else None,
             "beta_means": meaning,
             "beta_of_equation_14": None if objective in BETAS else policy["beta_of_equation_14"],
@@ -121,59 +224,9 @@ def training(found: Sequence[Entry]) -> dict[str, Any]:
             "ended_early": {},
             "warnings": {},
         }
-        row = told.setdefault(entry.name, row)
-        row["steps"][seed] = policy["steps"]
+        seed = str(entry.seed)
+        told["steps"][seed] = policy["steps"]
         for key, said in (("ended_early", policy["ended_early"]), ("warnings", policy["warning"])):
             if said:
-                row[key][seed] = said
+                told[key][seed] = said
     return told
-
-
-def differing_settings(found: Sequence[Entry], first: str, second: str) -> dict[str, list[Any]]:
-    """The settings of training in which two policies differ, as dotted keys with both values."""
-    one, other = (
-        next({"train": entry.described["inputs"]["train"]} for entry in found if entry.name == name)
-        for name in (first, second)
-    )
-    return {key: list(values) for key, values in config.different(one, other).items()}
-
-
-def _named(run: Run, name: str) -> str:
-    """The policy that a name stands for: `ai+sft` is `pickscore+sft` where the recipe's `ai` is pickscore.
-
-    Raises UserError, with the policies there are, for a judge nobody knows and for a policy of another train.name that
-    nobody trained. What a known judge lacks, labels or a policy, is told where it is missed.
-    """
-    trained = run.policies()
-    if name in trained:
-        return name
-    judge, plus, variant = name.partition("+")
-    try:
-        policy = f"{run.recipe.judge(judge)}{plus}{variant}"
-    except UserError as error:
-        raise UserError(f"{error}. {_known(run)}") from error
-    if plus and policy not in trained:
-        near = difflib.get_close_matches(policy, trained, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else "."
-        raise UserError(f"no finished policy '{policy}'{hint} `{_trained_by(policy)}` makes it. {_known(run)}")
-    return policy
-
-
-def _known(run: Run) -> str:
-    return f"Trained here: {', '.join(run.policies()) or 'none'}"
-
-
-def _trained_by(policy: str) -> str:
-    judge, _, variant = policy.partition("+")
-    return f"ddpo train --judge {judge}" + (f" train.name={variant}" if variant else "")
-
-
-def _refuse_outdated(folder: Path, policy: dict[str, Any], labels: str, base: str) -> None:
-    """Raises UserError for a policy that was trained on another base model, or on other labels than its judge's now."""
-    trained_on = policy["base"]["revision"]
-    if policy["labels"] != labels:
-        raise UserError(f"{folder} was trained on other labels than the run holds now; delete it and train it again")
-    if trained_on != base:
-        raise UserError(
-            f"{folder} was trained on base model {trained_on[:12]}, this run's is {base[:12]}; train it again"
-        )

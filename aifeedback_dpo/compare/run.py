@@ -1,203 +1,297 @@
-"""Two policies of a run, compared on held-out prompts, and the labels they learned from on the same pairs."""
+"""Stage 4: the judges of a run against each other, policies against policies, and the report."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from aifeedback_dpo import engine, models, provenance, scorers
-from aifeedback_dpo.compare import agreement, headline, metrics, policies, report, winrate
-from aifeedback_dpo.compare.bootstrap import crossed
-from aifeedback_dpo.compare.metrics import Metric
-from aifeedback_dpo.compare.policies import Entry
+from aifeedback_dpo import engine, judges, provenance, scorers
+from aifeedback_dpo.compare import (
+    costs,
+    drawing,
+    guards,
+    headline,
+    judging,
+    method,
+    metrics,
+    named,
+    policies,
+    prompt_sets,
+    report,
+    standings,
+    suites,
+)
+from aifeedback_dpo.compare.drawing import Series
+from aifeedback_dpo.compare.policies import Policy
+from aifeedback_dpo.compare.prompt_sets import PromptSet
+from aifeedback_dpo.compare.standings import Scored
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.models import sampling
-from aifeedback_dpo.records import BASE, CONSENSUS, CONTROL, HUMAN, IMPORTED
+from aifeedback_dpo.records import BASE, HUMAN
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run
 
-
-def plan(run: Run, first: str, second: str) -> dict[str, Any]:
-    """What would be drawn, without loading a model."""
-    prompts = _prompts(run)
-    entries = policies.entries(run, prompts, first, second)
-    shots = [shot for entry in entries for shot in entry.shots]
-    done = run.done("images")
-    return {
-        "run": str(run.root),
-        "policies": [f"{entry.name}/seed-{entry.seed}" if entry.folder else BASE for entry in entries],
-        "prompts": len(prompts),
-        "images": len(shots),
-        "images_to_draw": sum(shot.image_id not in done for shot in shots),
-    }
+SCHEMA = 2
+DEFAULT = (HUMAN, "ai")
 
 
-def compare(run: Run, first: str, second: str, progress: engine.Progress) -> dict[str, Any]:
-    """Draws and scores what is missing, writes the report, and gives its numbers; `first` and `second` are policies.
+@dataclass(frozen=True)
+class Asked:
+    """What one command asks for: policies by name, judges by name, suites, further scorers; nothing is the run's own.
 
-    Raises UserError when one of them, or the labels of its judge, are not here.
+    `limit` is how many prompts of each suite are taken.
+    """
+
+    names: Sequence[str] = ()
+    judges: Sequence[str] = ()
+    suites: Sequence[str] = ()
+    scorers: Sequence[str] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is compared, before anything is drawn."""
+
+    run: Run
+    compared: list[str]
+    judges: list[str]
+    policies: list[Policy]
+    sets: list[PromptSet]
+    series: list[Series]
+
+
+def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> Planned:
+    """Finds out what is meant, without loading a model.
+
+    Raises UserError for a name that stands for nothing, and for a run that has neither policies nor preferences; ModelMissing.
     """
     for name, weights in run.recipe.label.scorers.items():
         scorers.check(weights.uses or name)
-    judges = [policies.judge_of(run, name) for name in (first, second)]
-    agreed, disputed = _labels(run, judges)
-    prompts = _prompts(run)
-    entries = policies.entries(run, prompts, first, second, progress.note)
-    sides = _sides(entries, first, second)
-    run.record("compare", "running", judges=judges, policies=[first, second])
-    _draw(run, entries, progress)
-    wanted = {shot.image_id: shot.prompt for entry in entries for shot in entry.shots}
-    measured = metrics.measure(run, wanted, progress)
-    result = {
-        "run": run.root.name,
-        "compared": [first, second],
-        "judges": judges,
-        "labellers": sorted(policies.labellers(run, judges)),
-        "simulated": [HUMAN] if run.recipe.label.raters else [],
-        "labels": agreed.to_dict() if agreed else None,
-        "differ_in": policies.differing_settings(entries, first, second),
-        "prompts": len(prompts),
-        "held_out": run.recipe.prompts.held_out,
-        "confidence": run.recipe.compare.confidence,
-        "metrics": [{"name": metric.name, "about": metric.about, "truth": metric.truth} for metric in measured],
-        "policies": _means(run, entries, measured),
-        "duels": _duels(run, entries, measured, sides),
-        "training": policies.training(entries),
-        **provenance.versions(),
+    if asked.scorers:
+        run = replace(run, recipe=judges.asked(run.recipe, list(asked.scorers), [])[0])
+    known = judging.known(run)
+    chosen = _judges(run, asked.judges, known)
+    meant = _meant(run, asked, known)
+    sets = _sets(run, asked) if meant else []
+    prompts = list(dict.fromkeys(prompt for found in sets for prompt in found.prompts))
+    found = policies.chosen(run, meant, prompts, progress.note if progress else None) if meant else []
+    compared = [one.name for one in meant]
+    if compared == [BASE]:
+        raise UserError(
+            "the base model stands beside whatever is compared; name a policy as well, as in `ddpo compare base human`"
+        )
+    if meant:
+        standings.sides(found, compared)
+    return Planned(run, compared, chosen, found, sets, drawing.plan(run, found, sets))
+
+
+def plan(run: Run, asked: Asked) -> dict[str, Any]:
+    """What would be drawn, without loading a model."""
+    planned = prepare(run, asked)
+    done = run.done("images")
+    shots = {shot.image_id for one in planned.series for shot in one.shots}
+    return {
+        "run": str(run.root),
+        "compared": planned.compared,
+        "policies": [one.title for one in planned.series],
+        "judges": planned.judges,
+        "sets": {found.name: len(found.prompts) for found in planned.sets},
+        "images": len(shots),
+        "images_to_draw": len(shots - done),
     }
-    result["headline"] = headline.sentences(result)
-    report.write(run, result, report.pictures(run, entries, measured, disputed))
-    run.record("compare", "done", judges=judges, policies=[first, second])
+
+
+def compare(run: Run, asked: Asked, progress: engine.Progress, *, out: Path | None = None) -> dict[str, Any]:
+    """Draws and scores what is missing, writes the report into `out` (default: the run's), and gives its numbers."""
+    planned = prepare(run, asked, progress)
+    run, where = planned.run, out or run.report
+    facts = {"policies": planned.compared, "judges": planned.judges, "sets": [found.name for found in planned.sets]}
+    run.record("compare", "running", **facts)
+    drawing.draw(run, planned.series, progress)
+    result = _result(planned, progress)
+    report.write(run, result, where, progress)
+    run.record("compare", "done", **facts, report=str(where))
     return result
 
 
-def _labels(run: Run, judges: Sequence[str]) -> tuple[agreement.Agreement | None, list[report.Disputed]]:
-    """How far the two judges agree, and pairs on which they do not; nothing to say where both are one."""
-    tables = {}
-    for judge in judges:
-        tables[judge] = {row["pair_id"]: row for row in run.rows("preferences", ["pair_id", "p_a", "margin"], judge)}
-        if not tables[judge]:
-            how = "" if judge in (HUMAN, CONTROL) else " --judge" if judge == CONSENSUS else " --scorer"
-            command = f"ddpo label{how} {judge}" if how else "ddpo label"
-            raise UserError(f"{run.root} has no preferences of judge '{judge}'; run `{command}` first")
-    first, second = judges
-    if first == second:
-        return None, []
-    if not tables[first].keys() & tables[second].keys():
-        raise UserError(f"{first} and {second} judged no pair in common; run `ddpo label` again")
-    both = [
-        pair for pair in run.rows("pairs") if pair["pair_id"] in tables[first] and pair["pair_id"] in tables[second]
-    ]
-    ours, theirs = (np.array([tables[judge][pair["pair_id"]]["p_a"] for pair in both]) for judge in (first, second))
-    margin = np.array([tables[second][pair["pair_id"]]["margin"] for pair in both])
+def _judges(run: Run, asked: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The judges to be compared. Raises UserError for one without preferences, with the command that makes them."""
+    if not asked:
+        return list(known)
+    chosen = list(dict.fromkeys(run.recipe.judge(name) for name in asked))
+    for name in chosen:
+        if name not in known:
+            how = "" if name == HUMAN else f" --scorer {name}"
+            raise UserError(
+                f"{run.root} has no preferences of judge '{name}'; run `ddpo label{how}` first. There are: "
+                f"{', '.join(known) or 'none'}"
+            )
+    return chosen
+
+
+def _meant(run: Run, asked: Asked, known: Sequence[str]) -> list[named.Named]:
+    """The policies. Judges alone are compared where they are asked for, or where nothing has been trained yet."""
+    names = [name for name in asked.names if name != "vs"]
+    if not names and (asked.judges or (known and not run.policies())):
+        return []
+    meant = named.resolve(run, names or list(DEFAULT))
+    if not names:  # beside the two of the question stands whoever else was trained
+        meant += [one for one in named.resolve(run, list(run.policies())) if one not in meant]
+    if len(meant) < len(set(names)) and len(meant) < 2:
+        raise UserError(f"{' and '.join(names)} are one policy; name two different ones")
+    return meant
+
+
+def _sets(run: Run, asked: Asked) -> list[PromptSet]:
+    if not asked.suites:
+        return [prompt_sets.held_out(run)]
+    found = []
+    for spec in asked.suites:
+        if spec == prompt_sets.HELD_OUT:
+            found.append(prompt_sets.held_out(run))
+            continue
+        suite = suites.load(spec)
+        found.append(prompt_sets.of_suite(suites.limited(suite, asked.limit) if asked.limit else suite))
+    return found
+
+
+def _result(planned: Planned, progress: engine.Progress) -> dict[str, Any]:
+    run = planned.run
     settings = run.recipe.compare
-    agreed = agreement.agreement(
-        ours,
-        theirs,
-        margin,
-        [pair["prompt_id"] for pair in both],
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=derive(run.recipe.seed, "bootstrap"),
-    )
-    opposed = [at for at in range(len(both)) if (ours[at] - 0.5) * (theirs[at] - 0.5) < 0]
-    opposed.sort(key=lambda at: (-abs(ours[at] - 0.5) - abs(theirs[at] - 0.5), -abs(margin[at])))
-    text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
-    disputed = [
-        report.Disputed(
-            text[both[at]["prompt_id"]], both[at]["image_a"], both[at]["image_b"], float(ours[at]), float(theirs[at])
-        )
-        for at in opposed[: settings.gallery]
-    ]
-    return agreed, disputed
+    names = [policy.name for policy in planned.policies]
+    told = [policy.to_dict() for policy in planned.policies]
+    everyone = [*names, *planned.judges, *(str(row["judge"]) for row in told if row["judge"])]
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "run": run.root.resolve().name,
+        "recipe": run.recipe.name,
+        "made": provenance.now(),
+        **provenance.versions(),
+        "confidence": settings.confidence,
+        "resamples": settings.resamples,
+        "titles": {name: policies.title(run, name) for name in dict.fromkeys(everyone)},
+        "simulated": [HUMAN] if run.recipe.label.raters else [],
+        "compared": planned.compared,
+        "policies": told,
+        "sets": _measured(planned, progress),
+        "differ_in": _differ(planned),
+        "judges": judging.judges(run, planned.judges, progress) if planned.judges else None,
+        "costs": costs.costs(run, _folders(planned.policies), planned.judges),
+    }
+    result["headline"] = headline.sentences(result)
+    result["cautions"] = headline.cautions(result)
+    result["method"] = method.paragraph(result, json.loads(run.recipe.model_dump_json()))
+    return result
 
 
-def _prompts(run: Run) -> list[str]:
-    rows = run.rows("prompts")
-    if not rows:
-        raise UserError(f"{run.root} has no prompts yet; run `ddpo generate` or `ddpo import` first")
-    held_out = [row["prompt"] for row in rows if row["split"] == "eval"]
-    if not held_out:
-        is_imported = run.recipe.prompts.source == IMPORTED
-        way = (
-            "of ten imported prompts about one is held out: import more" if is_imported else "run `ddpo generate` again"
-        )
-        raise UserError(f"{run.root} has no held-out prompts; {way}")
-    return held_out
-
-
-def _draw(run: Run, entries: Sequence[Entry], progress: engine.Progress) -> None:
-    done = run.done("images")
-    left = [entry for entry in entries if any(shot.image_id not in done for shot in entry.shots)]
-    if not left:
-        return
-    progress.note(f"Loading {run.recipe.model.id}")
-    model = models.load(run.recipe.model)
-    for entry in left:
-        title = f"{run.recipe.title(entry.name)}, seed {entry.seed}" if entry.folder else BASE
-        sampling.take(run, model, entry.shots, progress, name=f"Drawing held-out prompts: {title}", folder=entry.folder)
-
-
-def _columns(
-    entries: Sequence[Entry], metric: Metric, name: str, seeds: Sequence[int]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(training seeds, prompts); the base has one row, whatever the seeds."""
-    chosen = [entry for entry in entries if entry.name == name and (name == BASE or entry.seed in seeds)]
-    return np.array([[metric.values[shot.image_id] for shot in entry.shots] for entry in chosen])
-
-
-def _seeds(entries: Sequence[Entry], *names: str) -> list[int]:
-    """The training seeds that all of these policies have. Raises UserError where there is none."""
-    found = [{entry.seed for entry in entries if entry.name == name} for name in names if name != BASE]
-    common = sorted(set.intersection(*found))
-    if not common:
-        raise UserError(f"{' and '.join(names)} have no training seed in common; train both with the same train.seeds")
-    return common
-
-
-def _means(run: Run, entries: Sequence[Entry], measured: Sequence[Metric]) -> list[dict[str, Any]]:
-    rows = []
-    prompts = [shot.prompt for shot in entries[0].shots]
-    for name in dict.fromkeys(entry.name for entry in entries):
-        seeds = [entry.seed for entry in entries if entry.name == name]
-        values = {
-            metric.name: crossed(_columns(entries, metric, name, seeds), prompts, **_bootstrap(run)).to_dict()
-            for metric in measured
-        }
-        rows.append({"policy": name, "seeds": seeds, "means": values})
-    return rows
-
-
-def _sides(entries: Sequence[Entry], first: str, second: str) -> dict[tuple[str, str], list[int]]:
-    """Each policy against the base, the two against each other, and each of them against its control: who, and at which
-    training seeds."""
-    names = list(dict.fromkeys(entry.name for entry in entries))
-    sides = [(name, BASE) for name in names if name != BASE]
-    controls = [(name, headline.control(name)) for name in (first, second)]
-    sides += [(second, first)] + [(name, control) for name, control in controls if control in names and name != control]
-    return {side: _seeds(entries, *side) for side in sides}
-
-
-def _duels(
-    run: Run, entries: Sequence[Entry], measured: Sequence[Metric], sides: dict[tuple[str, str], list[int]]
-) -> list[dict[str, Any]]:
-    prompts = [shot.prompt for shot in entries[0].shots]
-    judges = {entry.name: entry.judge for entry in entries}
-    rows = []
-    for (ours, theirs), seeds in sides.items():
-        labelled = policies.labellers(run, (judges[ours], judges[theirs]))
-        for metric in measured:
-            columns = [_columns(entries, metric, name, seeds) for name in (ours, theirs)]
-            fought = winrate.duel(columns[0], columns[1], prompts, **_bootstrap(run))
-            side = {"policy": ours, "against": theirs, "metric": metric.name, "seeds": seeds}
-            rows.append(side | {"in_loop": metric.name in labelled} | fought.to_dict())
-    return rows
-
-
-def _bootstrap(run: Run) -> dict[str, Any]:
+def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any]]:
+    """The numbers of each prompt set."""
+    run, found = planned.run, []
     settings = run.recipe.compare
-    return {
+    boot = {
         "resamples": settings.resamples,
         "confidence": settings.confidence,
         "seed": derive(run.recipe.seed, "bootstrap"),
     }
+    for at, chosen in enumerate(planned.sets):
+        shots = {shot.image_id: shot for one in planned.series for shot in one.compared[chosen.name]}
+        detected = None
+        if chosen.suite is not None and chosen.suite.detects:
+            items = {item.prompt: item for item in chosen.suite.items}
+            detected = {image: items[shot.prompt] for image, shot in shots.items()}
+        measured = metrics.measure(run, {image: shot.prompt for image, shot in shots.items()}, progress, detected)
+        scored = Scored(chosen, planned.series, measured, boot)
+        fought = standings.duels(scored, planned.compared)
+        primary = standings.primary_metric(scored, planned.compared)
+        found.append(
+            {
+                "set": chosen.name,
+                "about": chosen.about,
+                "source": chosen.source,
+                "prompts": len(chosen.prompts),
+                "images_per_prompt": chosen.images,
+                "statistic": chosen.statistic,
+                "categories": chosen.categories,
+                "primary": primary,
+                "metrics": [metric.to_dict() for metric in measured],
+                "means": standings.means(scored),
+                "duels": fought,
+                "factors": standings.grid(scored, primary),
+                "scorers_alone": standings.scorers_alone(fought, scored, planned.compared),
+                "guards": _guards(planned, chosen, progress, spread=at == 0),
+                **_published(planned, chosen, scored),
+                "gallery": _gallery(scored, settings.gallery),
+            }
+        )
+    return found
+
+
+def _guards(planned: Planned, chosen: PromptSet, progress: engine.Progress, *, spread: bool) -> list[dict[str, Any]]:
+    """On each policy's first training seed."""
+    first = list({one.policy.name: one for one in reversed(planned.series)}.values())[::-1]
+    pictures = {one.policy.name: [shot.image_id for shot in one.compared[chosen.name]] for one in first}
+    several = (
+        {one.policy.name: [[shot.image_id for shot in shots] for shots in one.spread] for one in first}
+        if spread
+        else {}
+    )
+    reference = chosen.suite.reference if chosen.suite else None
+    own = planned.run.recipe.compare.reference
+    return guards.measure(planned.run, pictures, several, progress, reference=reference or (Path(own) if own else None))
+
+
+def _published(planned: Planned, chosen: PromptSet, scored: Scored) -> dict[str, Any]:
+    """A suite's protocol, what differs from it here, and what others have published under it."""
+    if chosen.suite is None:
+        return {"protocol": None, "published": []}
+    how = suites.protocol(chosen.suite, recipe=planned.run.recipe, images=chosen.images, limited=len(chosen.prompts))
+    names = [metric.name for metric in scored.metrics]
+    return {"protocol": how, "published": suites.published(chosen.suite, names, how["differs"])}
+
+
+def _gallery(scored: Scored, count: int) -> list[dict[str, Any]]:
+    """The first prompts, not a choice; each policy at its first training seed and its first picture."""
+    first = list({one.policy.name: one for one in reversed(scored.series)}.values())[::-1]
+    rows = []
+    for at, prompt in enumerate(scored.prompts.prompts[:count]):
+        images = []
+        for one in first:
+            image = one.compared[scored.prompts.name][at * scored.prompts.images].image_id
+            images.append(
+                {
+                    "policy": one.policy.name,
+                    "image": image,
+                    "scores": {metric.name: metric.values[image] for metric in scored.metrics},
+                }
+            )
+        rows.append({"prompt": prompt, "category": (scored.prompts.category or {}).get(prompt), "images": images})
+    return rows
+
+
+def _differ(planned: Planned) -> list[dict[str, Any]]:
+    """In which settings of training those compared differ, two by two."""
+    there = {policy.name: policy for policy in planned.policies}
+    chosen = [there[name] for name in planned.compared if there[name].judge]
+    return [
+        {
+            "policy": other.name,
+            "against": one.name,
+            "same_judge": one.judge == other.judge,
+            "settings": policies.differing_settings(one, other),
+        }
+        for one, other in combinations(chosen, 2)
+    ]
+
+
+def _folders(found: Sequence[Policy]) -> list[dict[str, Any]]:
+    return [
+        {
+            "policy": policy.name,
+            "judge": policy.judge,
+            "folders": [entry.weights for entry in policy.entries if entry.weights],
+        }
+        for policy in found
+        if policy.judge
+    ]

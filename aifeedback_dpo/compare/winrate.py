@@ -72,7 +72,7 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     outcome = (np.sign(margin) + 1) / 2
     net = np.sign(cluster_sums(np.sign(margin).sum(axis=0)[:, None], prompts)[:, 0])
     won, lost = int((net > 0).sum()), int((net < 0).sum())
-    here = Sides(widened(boot(outcome), decided=won + lost, confidence=confidence), boot(margin))
+    here = Sides(widened(boot(outcome), won=won, lost=lost, confidence=confidence), boot(margin))
     by_seed = outcome.mean(axis=1)
     return Duel(
         here=here,

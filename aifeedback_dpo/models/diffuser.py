@@ -247,6 +247,8 @@ class Diffuser:
     def policy(self, folder: Path | None) -> Iterator[None]:
         """Samples from the policy in this folder (LoRA, or a whole denoiser) while the context lasts; None is the base.
 
+        A LoRA may be given as its file.
+
         Raises DataError for a policy that cannot be loaded.
         """
         base, whole = self.denoiser, self.family.DENOISER
@@ -254,11 +256,14 @@ class Diffuser:
             if folder and (folder / whole).is_dir():
                 tuned = type(base).from_pretrained(folder / whole, dtype=self.dtype)
                 self._swap(tuned.eval())
+            elif folder and folder.is_file():
+                self.pipeline.load_lora_weights(folder.parent, weight_name=folder.name)
             elif folder:
                 self.pipeline.load_lora_weights(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
-            raise DataError(f"{folder} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+            what = "is no LoRA for this model" if folder and folder.is_file() else "is corrupted"
+            raise DataError(f"{folder} {what} ({reason}); delete it and run `ddpo train` again") from error
         try:
             yield
         finally:

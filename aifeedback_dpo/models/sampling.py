@@ -120,9 +120,9 @@ def take(
     progress: engine.Progress,
     *,
     name: str,
-    folder: Path | None = None,
+    weights: Path | None = None,
 ) -> int:
-    """Takes and commits the shots that are not in the run yet, all of one source; `folder` holds the policy.
+    """Takes and commits the shots that are not in the run yet, all of one source; `weights` are the policy's.
 
     Gives how many were taken.
     """
@@ -137,7 +137,7 @@ def take(
             ]
         run.commit("images", rows, part.name, shots[0].policy.replace("/", "-"))
 
-    with model.policy(folder), model.scheduler(shots[0].scheduler):
+    with model.policy(weights), model.scheduler(shots[0].scheduler):
         return engine.run(
             shots,
             key=lambda shot: shot.image_id,

@@ -64,7 +64,7 @@ class Study(Settings):
     """Label source by image source: a run for each image source, the recipe's judges on each, and one report."""
 
     images: Annotated[dict[Name, ImageSource], Field(min_length=1)]
-    variants: dict[Name, Variant] = {}
+    variants: dict[Name, Variant] = Field({}, description="by their train.name")
 
     @model_validator(mode="after")
     def _variants_have_names_of_their_own(self) -> "Study":
