@@ -292,7 +292,7 @@ def test_half_of_a_suite_is_not_taken_for_whole(online, monkeypatch):
 
 def suite_of(sizes: dict[str, int], name: str = "mine") -> Suite:
     items = [Item(f"{category} {at}", category) for category, size in sizes.items() for at in range(size)]
-    return Suite(name, "", "mine.txt", tuple(items), len(items))
+    return Suite(name, "", "mine.txt", tuple(items), len(items), len(items))
 
 
 def test_a_share_keeps_the_shares_of_the_categories():
@@ -327,21 +327,19 @@ AS_SPO = ["generate.steps=20", "generate.guidance=5", "generate.scheduler=ddim"]
 
 def whole(name: str) -> Suite:
     """A suite of that name with as many prompts as were published."""
-    count = KNOWN[name].prompts or 0
-    return Suite(name, "", f"{name}.txt", tuple(Item(str(at)) for at in range(count)), count)
+    count = KNOWN[name].prompts
+    return Suite(name, "", f"{name}.txt", tuple(Item(str(at)) for at in range(count)), count, count)
 
 
 def test_a_protocol_is_followed_only_where_nothing_differs():
     suite = whole("pickapic-validation")
-    said = suites.protocol(suite, recipe=config.load("sd15", AS_SPO), images=1, limited=False)
-    assert said is not None
+    said = suites.protocol(suite, recipe=config.load("sd15", AS_SPO), images=1)
     assert (said["followed"], said["differs"]) == (True, [])
     assert (said["steps"], said["guidance"], said["scheduler"], said["images_per_prompt"]) == (20, 5.0, "ddim", 1)
     assert said["here"]["resolution"] == "512x512"
-    other = suites.protocol(suite, recipe=config.load("sd15"), images=2, limited=True)
-    assert other is not None
+    other = suites.protocol(suite, recipe=config.load("sd15"), images=2, limited=100)
     assert other["differs"] == [
-        "500 of its prompts were drawn, not all",
+        "100 of its 500 prompts were drawn",
         "2 pictures a prompt, not 1",
         "scheduler dpmsolver++, not ddim",
         "steps 25, not 20",
@@ -352,8 +350,7 @@ def test_a_protocol_is_followed_only_where_nothing_differs():
 
 def test_geneval_is_never_the_published_protocol_since_the_detector_is_another():
     recipe = config.load("sd15", ["generate.steps=50", "generate.guidance=9", "generate.scheduler=ddim"])
-    said = suites.protocol(whole("geneval"), recipe=recipe, images=4, limited=False)
-    assert said is not None
+    said = suites.protocol(whole("geneval"), recipe=recipe, images=4)
     assert said["differs"] == ["objects are found by a detector of transformers, not by mmdetection's Mask2Former"]
     rows = suites.published(whole("geneval"), ["geneval"], said["differs"])
     assert rows
@@ -362,14 +359,18 @@ def test_geneval_is_never_the_published_protocol_since_the_detector_is_another()
 
 def test_fewer_prompts_than_published_are_a_difference():
     suite = suite_of({"a": 3}, "parti")
-    said = suites.protocol(suite, recipe=config.load("sd15"), images=1, limited=False)
-    assert said is not None
+    said = suites.protocol(suite, recipe=config.load("sd15"), images=1)
     assert said["differs"][0] == "mine.txt has 3 prompts, not 1632"
+    share = suites.limited(whole("parti"), 10)
+    said = suites.protocol(share, recipe=config.load("sd15"), images=1)
+    assert said["differs"][0] == "10 of its 1632 prompts were drawn"
 
 
 def test_a_file_of_ones_own_has_no_protocol_and_nothing_published():
     suite = suite_of({"a": 3}, "mine.txt")
-    assert suites.protocol(suite, recipe=config.load("sd15"), images=1, limited=False) is None
+    said = suites.protocol(suite, recipe=config.load("sd15"), images=1)
+    assert (said["followed"], said["steps"], said["here"]["steps"]) == (False, None, 25)
+    assert said["differs"] == ["nothing is published on the prompts of mine.txt"]
     assert suites.published(suite, ["pickscore"], []) == []
 
 

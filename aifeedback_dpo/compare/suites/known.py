@@ -31,7 +31,7 @@ class Known:
     """
 
     about: str
-    prompts: int | None
+    prompts: int
     files: tuple[str, ...]
     licence: str
     protocol: Protocol

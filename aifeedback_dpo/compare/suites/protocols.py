@@ -1,6 +1,5 @@
 """How numbers on a suite were published, how they come about here, and where the two differ."""
 
-from dataclasses import asdict
 from typing import Any
 
 from aifeedback_dpo.compare.suites.known import KNOWN, Protocol
@@ -11,45 +10,43 @@ SEEDS = "one for each prompt and picture, the same for all policies"
 SETTINGS = ("scheduler", "steps", "guidance")
 
 
-def protocol(suite: Suite, *, recipe: Recipe, images: int, limited: bool) -> dict[str, Any] | None:
-    """The published protocol of a suite, what was done `here`, and each difference as a sentence; None for a file of your own.
+def protocol(suite: Suite, *, recipe: Recipe, images: int, limited: int | None = None) -> dict[str, Any]:
+    """The published protocol of a suite, what was done `here`, and each difference as a sentence.
 
-    `images` are the pictures of a prompt, `limited` says that not all of its prompts were drawn. Other seeds are no
-    difference: they are another draw of the same pictures.
+    `images` are the pictures of a prompt, `limited` is how many of its prompts were drawn, where not all. Other seeds are no
+    difference: they are another draw of the same pictures. Of a file of your own nothing is published: its protocol is None
+    throughout, and says so.
     """
-    if suite.name not in KNOWN:
-        return None
-    known, settings = KNOWN[suite.name], recipe.generate
-    wanted = known.protocol
-    size = f"{settings.width}x{settings.height}" if settings.width and settings.height else None
+    known, settings = KNOWN.get(suite.name), recipe.generate
     here = {
         "images_per_prompt": images,
         "seeds": SEEDS,
         "statistic": suite.statistic,
-        "resolution": size,
+        "resolution": f"{settings.width}x{settings.height}" if settings.width and settings.height else None,
         "scheduler": settings.scheduler,
         "steps": settings.steps,
         "guidance": settings.guidance,
     }
-    differs = [*_prompts(suite, known.prompts, limited=limited), *_drawing(wanted, here), *wanted.never_followed]
-    told = asdict(wanted)
-    return {
-        "suite": suite.name,
-        "images_per_prompt": told["images"],
-        **{key: told[key] for key in ("seeds", "statistic", "resolution", *SETTINGS, "note")},
-        "here": here,
-        "followed": not differs,
-        "differs": differs,
-    }
+    if known is None:
+        told, differs = dict.fromkeys([*here, "note"]), [f"nothing is published on the prompts of {suite.source}"]
+    else:
+        wanted = known.protocol
+        told = {"images_per_prompt": wanted.images} | {
+            key: getattr(wanted, key) for key in ("seeds", "statistic", "resolution", *SETTINGS, "note")
+        }
+        drawn = len(suite.items) if limited is None else limited
+        differs = [*_prompts(suite, drawn, known.prompts), *_drawing(wanted, here), *wanted.never_followed]
+    return {"suite": suite.name, **told, "here": here, "followed": not differs, "differs": differs}
 
 
-def _prompts(suite: Suite, published: int | None, *, limited: bool) -> list[str]:
-    if limited:
-        return [f"{len(suite.items)} of its prompts were drawn, not all"]
-    if suite.name == "coco":
-        # captions that two pictures share are drawn once, which leaves a few hundred fewer
-        return [f"{suite.read} captions, not {published}"] if suite.read != published else []
-    return [f"{suite.source} has {suite.read} prompts, not {published}"] if suite.read != published else []
+def _prompts(suite: Suite, drawn: int, published: int) -> list[str]:
+    """Repetitions aside: they are drawn once, and the suite's notes tell how many there are."""
+    differs = []
+    if suite.read != published:
+        differs.append(f"{suite.source} has {suite.read} prompts, not {published}")
+    if drawn < suite.different:
+        differs.append(f"{drawn} of its {suite.different} prompts were drawn")
+    return differs
 
 
 def _drawing(wanted: Protocol, here: dict[str, Any]) -> list[str]:

@@ -101,6 +101,7 @@ def _known(name: str, known: Known, at: Place) -> Suite:
         source=at.source,
         items=items,
         read=read,
+        different=len(items),
         images=known.protocol.images,
         statistic=known.protocol.statistic,
         by_task=name == "geneval",
@@ -114,7 +115,8 @@ def _own(path: Path) -> Suite:
     notes: list[str] = []
     items, read = _items(rows(path), path.name, notes)
     detects = all("include" in item.data for item in items)
-    return Suite(path.name, f"prompts of {path.name}", path.name, items, read, notes=tuple(notes), detects=detects)
+    about = f"prompts of {path.name}"
+    return Suite(path.name, about, path.name, items, read, len(items), notes=tuple(notes), detects=detects)
 
 
 def _rows_of(file: Path, known: Known) -> Iterable[Row]:

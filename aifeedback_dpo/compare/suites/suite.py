@@ -21,7 +21,8 @@ class Item:
 class Suite:
     """Different prompts in their order, and how scores on them are published.
 
-    `source` is a hub id with its commit, or a file's name; `read` counts the prompts as they were read, repetitions too.
+    `source` is a hub id with its commit, or a file's name; `read` counts the prompts as they were read, repetitions too, and
+    `different` all of the different ones, of which `items` may be a share.
     `images` are the pictures of a prompt and `statistic` is what sums the scores up, both by the published protocol.
     `by_task` says that the mean over all prompts is the mean of the categories' means, as GenEval's score is.
     `reference` is a folder of real pictures. Of a suite that `detects`, each item says what must be seen.
@@ -32,6 +33,7 @@ class Suite:
     source: str
     items: tuple[Item, ...]
     read: int
+    different: int
     images: int = 1
     statistic: Statistic = "mean"
     by_task: bool = False
