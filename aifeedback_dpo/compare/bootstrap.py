@@ -70,12 +70,16 @@ def over_prompts(values: Array, clusters: Sequence[str], *, resamples: int, conf
 def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> Estimate:
     """The same mean, and what other training seeds and other prompts would have given, both at random.
 
-    Two-way random effects without replication: the variance of the mean is (MS_prompts + max(MS_seeds - MS_rest, 0)) / n, and
-    Student's t has the degrees of freedom of Satterthwaite (1946, doi:10.2307/3002019). Training seeds are few, and a
-    bootstrap of three says too little about a fourth: `benchmarks/coverage.py` has how often each covers the truth. Needs
-    two seeds; from three on it covers what it says to within two points.
+    Two-way random effects without replication: with mean squares MS of seeds, prompts and the rest, of S x P cells,
+
+        half width^2 = (t(S-1)^2 max(MS_seeds - m MS_rest, 0) + t(P-1)^2 MS_prompts) / (S P)
+
+    half widths of independent parts add up by their squares, each by Student's t of its own degrees of freedom (Howe 1974,
+    J. Am. Stat. Assoc. 69, 789); m is the median of F, so that seeds that differ by chance alone seem not to in half of all cases. Training seeds
+    are few, and a bootstrap of three says too little about a fourth: `benchmarks/coverage.py` has how often each holds the
+    truth. Two seeds are too few for either. NaN where there is one seed, or one prompt.
     """
-    from scipy.stats import t
+    from scipy.stats import f, t
 
     sizes = cluster_sums(np.ones((values.shape[1], 1)), clusters)
     cells: Array = (cluster_sums(values.T, clusters) / sizes).T  # (seeds, prompts)
@@ -84,17 +88,13 @@ def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> 
     if seeds < 2 or prompts < 2:
         return Estimate(mean, math.nan, math.nan, prompts)
     by_seed, by_prompt = cells.mean(axis=1), cells.mean(axis=0)
-    rest = ((cells - by_seed[:, None] - by_prompt + mean) ** 2).sum() / ((seeds - 1) * (prompts - 1))
+    freedom = (seeds - 1) * (prompts - 1)
+    rest = float(((cells - by_seed[:, None] - by_prompt + mean) ** 2).sum()) / freedom
     of_seeds, of_prompts = prompts * by_seed.var(ddof=1), seeds * by_prompt.var(ddof=1)
-    more = max(of_seeds - rest, 0.0)
-    total = of_prompts + more
-    if not total:
-        return Estimate(mean, mean, mean, prompts)
-    uncertain = of_prompts**2 / (prompts - 1)
-    if more:
-        uncertain += of_seeds**2 / (seeds - 1) + rest**2 / ((seeds - 1) * (prompts - 1))
-    half = t.ppf((1 + confidence) / 2, total**2 / uncertain) * math.sqrt(total / (seeds * prompts))
-    return Estimate(mean, float(mean - half), float(mean + half), prompts)
+    more = max(of_seeds - f.median(seeds - 1, freedom) * rest, 0.0)
+    seeds_t, prompts_t = (t.ppf((1 + confidence) / 2, count - 1) for count in (seeds, prompts))
+    half = float(np.sqrt((seeds_t**2 * more + prompts_t**2 * of_prompts) / (seeds * prompts)))
+    return Estimate(mean, mean - half, mean + half, prompts)
 
 
 def _resampled(count: int, resamples: int, seed: int) -> Iterable[Array]:

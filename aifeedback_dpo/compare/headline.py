@@ -30,8 +30,8 @@ def cautions(result: dict[str, Any]) -> list[str]:
                 "did."
             )
     said += [
-        f"Whose labels {result['titles'][policy['policy']]} learned from, and on which prompts, is not known here: a scorer may "
-        "judge its own work."
+        f"Whose labels {result['titles'][policy['policy']]} learned from, and on which prompts, is not known here: a "
+        "scorer may judge its own work."
         for policy in result["policies"]
         if policy["labellers"] is None
     ]

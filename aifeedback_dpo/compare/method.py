@@ -32,8 +32,8 @@ def _trained(result: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
         said.append(
             f"{titles[row['policy']]}: {name} on {how['pairs']} pairs labelled by {titles.get(row['judge'], row['judge'])}"
             f"{_pictures(row, result)}, {_weights(how['method'])}, {steps} steps of {how['batch_size']} pairs, learning rate "
-            f"{how['learning_rate']:g}{beta}, {_count(len(row['seeds']), 'training seed')}; {how['ties_left_out']} ties were left "
-            "out."
+            f"{how['learning_rate']:g}{beta}, {_count(len(row['seeds']), 'training seed')}; {how['ties_left_out']} ties were "
+            "left out."
         )
     if result["simulated"]:
         said.append("Human preferences are simulated: votes drawn from a known utility, with noise.")
@@ -67,11 +67,11 @@ def _computed(result: dict[str, Any]) -> list[str]:
     said = []
     if any(row["policy"] != BASE for row in result["policies"]):
         said.append(
-            f"Win rates count a tie as one half; {share} intervals are percentile bootstraps over prompts ({result['resamples']} "
-            "resamples, a prompt's pictures together), never narrower than Wilson's where fewer than ten prompts are won or lost. "
-            "Where several training seeds exist, a second interval treats seeds and prompts as random (two-way random effects, t "
-            "with Satterthwaite's degrees of freedom). Sign tests are exact, without ties; p is adjusted over metrics by Holm's "
-            "method."
+            f"Win rates count a tie as one half; {share} intervals are percentile bootstraps over prompts "
+            f"({result['resamples']} resamples, a prompt's pictures together), never narrower than Wilson's where fewer than "
+            "ten prompts are won or lost. Where several training seeds exist, a second interval treats seeds and prompts as "
+            "random (two-way random effects, their half widths added by squares: Howe, 1974). Sign tests are exact, without ties; p is adjusted over "
+            "metrics by Holm's method."
         )
     if result["judges"]:
         said.append(

@@ -27,6 +27,7 @@ class PromptSet:
     statistic: str = "mean"
     category: Mapping[str, str] | None = None
     suite: "Suite | None" = None
+    limited: bool = False
 
     @property
     def categories(self) -> list[str]:
@@ -61,8 +62,8 @@ def held_out(run: Run) -> PromptSet:
     )
 
 
-def of_suite(suite: "Suite") -> PromptSet:
-    """A suite's prompts, with as many pictures each as its protocol asks."""
+def of_suite(suite: "Suite", *, limited: bool = False) -> PromptSet:
+    """A suite's prompts, with as many pictures each as its protocol asks; `limited` says that not all of them are there."""
     return PromptSet(
         name=suite.name,
         about=suite.about,
@@ -72,4 +73,5 @@ def of_suite(suite: "Suite") -> PromptSet:
         statistic=suite.statistic,
         category={item.prompt: item.category for item in suite.items if item.category} or None,
         suite=suite,
+        limited=limited,
     )

@@ -153,7 +153,8 @@ def _sets(run: Run, asked: Asked) -> list[PromptSet]:
             found.append(prompt_sets.held_out(run))
             continue
         suite = suites.load(spec)
-        found.append(prompt_sets.of_suite(suites.limited(suite, asked.limit) if asked.limit else suite))
+        fewer = suites.limited(suite, asked.limit) if asked.limit else suite
+        found.append(prompt_sets.of_suite(fewer, limited=len(fewer.items) < len(suite.items)))
     return found
 
 
@@ -214,6 +215,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "images_per_prompt": chosen.images,
                 "statistic": chosen.statistic,
                 "categories": chosen.categories,
+                "notes": list(chosen.suite.notes) if chosen.suite else [],
                 "primary": primary,
                 "metrics": [metric.to_dict() for metric in measured],
                 "means": standings.means(scored),
@@ -246,9 +248,9 @@ def _published(planned: Planned, chosen: PromptSet, scored: Scored) -> dict[str,
     """A suite's protocol, what differs from it here, and what others have published under it."""
     if chosen.suite is None:
         return {"protocol": None, "published": []}
-    how = suites.protocol(chosen.suite, recipe=planned.run.recipe, images=chosen.images, limited=len(chosen.prompts))
+    how = suites.protocol(chosen.suite, recipe=planned.run.recipe, images=chosen.images, limited=chosen.limited)
     names = [metric.name for metric in scored.metrics]
-    return {"protocol": how, "published": suites.published(chosen.suite, names, how["differs"])}
+    return {"protocol": how, "published": suites.published(chosen.suite, names, how["differs"] if how else [])}
 
 
 def _gallery(scored: Scored, count: int) -> list[dict[str, Any]]:
