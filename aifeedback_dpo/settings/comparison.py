@@ -34,6 +34,7 @@ class Compare(Settings):
         None, description="torch-fidelity's Inception weights as a file (default: where it keeps them)"
     )
     detector: str | None = Field(None, description="the detector of `--suite geneval`, hub id or folder")
+    colours: str | None = Field(None, description="the CLIP that names colours for it, hub id or folder")
     prices: Prices = Prices()
 
 
