@@ -75,9 +75,9 @@ def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> 
         half width^2 = (t(S-1)^2 max(MS_seeds - m MS_rest, 0) + t(P-1)^2 MS_prompts) / (S P)
 
     half widths of independent parts add up by their squares, each by Student's t of its own degrees of freedom (Howe 1974,
-    J. Am. Stat. Assoc. 69, 789); m is the median of F, so that seeds that differ by chance alone seem not to in half of all cases. Training seeds
-    are few, and a bootstrap of three says too little about a fourth: `benchmarks/coverage.py` has how often each holds the
-    truth. Two seeds are too few for either. NaN where there is one seed, or one prompt.
+    J. Am. Stat. Assoc. 69, 789); m is the median of F, so that seeds that differ by chance alone seem not to in half of all
+    cases. Training seeds are few, and a bootstrap of three says too little about a fourth: `benchmarks/coverage.py` has how
+    often each holds the truth. Two seeds are too few for either. NaN where there is one seed, or one prompt.
     """
     from scipy.stats import f, t
 

@@ -8,6 +8,7 @@ from aifeedback_dpo.compare.standings import verdict
 from aifeedback_dpo.records import BASE, CONTROL
 
 FEW = 30
+SEVERAL = 3  # policies of which each two have a sentence; of more, each against the first
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
@@ -68,8 +69,9 @@ class Telling:
         ]
 
     def _each_other(self) -> Iterator[str]:
+        mine = self.compared if len(self.compared) <= SEVERAL else self.compared[:1]
         for ours, theirs in self.duels:
-            if BASE not in (ours, theirs) and ours in self.compared and theirs in self.compared:
+            if ours in self.compared and theirs in mine:
                 yield self._duel(ours, theirs)
                 differ = next(
                     (row for row in self.result["differ_in"] if {row["policy"], row["against"]} == {ours, theirs}), None
@@ -130,7 +132,7 @@ class Telling:
                 best = effect["over_seeds"] or effect["difference"]
                 kind = "labels" if effect["effect"] == "labels" else "pictures"
                 seen = _clear(best)
-                words = {1: "raises", -1: "lowers", 0: "is not seen to change"}[seen]
+                words = {1: "raise", -1: "lower", 0: "are not seen to change"}[seen]
                 one, other = (self.result["titles"].get(name, name) for name in reversed(effect["of"].split(" - ")))
                 told.append(f"{other} {kind} in place of {one}'s {words} {grid['metric']} ({_signed(best)})")
         return f"Labels or pictures: {'; '.join(told)}." if told else None
@@ -208,6 +210,8 @@ def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
             f"{where}Every scorer here labelled the training data of a policy that it judges. Add one that did not: "
             "`ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
         )
+    for name, count in found["trained_on"].items():
+        yield f"{_title(result, name)} was trained on {count} of the {found['prompts']} prompts of {found['set']}."
     for row in found["guards"]:
         if row["guard"] == "spread" and row.get("caution"):
             yield f"{where}{_title(result, row['policy'])}: {row['caution']}"

@@ -81,12 +81,12 @@ def labellers(consensus_of: Iterable[str], judge: str) -> tuple[str, ...]:
 
 
 def chosen(
-    run: Run, named: Sequence[Named], prompts: Sequence[str], note: Callable[[str], None] | None = None
+    run: Run, named: Sequence[Named], beside: Sequence[Named], note: Callable[[str], None] | None = None
 ) -> list[Policy]:
-    """The base, those that are named, and their controls.
+    """The base, those that are named, those beside them, and their controls.
 
-    A control that is out of date is left out, with a note. Raises UserError where one that is named is, is not trained, or
-    has learned from the prompts that it would be compared on.
+    One that is not named and out of date is left out, with a note. Raises UserError where one that is named is, or is not
+    trained.
     """
     base = sampling.source(run.recipe)
     trained, labels = run.policies(), functools.cache(run.labels)
@@ -99,17 +99,29 @@ def chosen(
                 )
             found.append(_of_run(run, one.name, base, labels))
         elif one.kind == "other run":
-            found.append(_of_other_run(one, base, prompts))
+            found.append(_of_other_run(one, base))
         elif one.kind != "base":
             found.append(_of_nobody(run, one, base))
-    there = {policy.name for policy in found}
-    for policy in [one for one in found if one.judge and control(one.name) not in there]:
+    further: list[Callable[[], Policy | None]] = []
+    further += [functools.partial(_of_run, run, one.name, base, labels) for one in beside]
+    further += [functools.partial(_control, run, policy, base, labels) for policy in found if policy.judge]
+    for made in further:
         try:
-            found += _control(run, policy, base, labels, prompts)
+            found += [policy] if (policy := made()) else []
         except UserError as error:
             if note:
-                note(f"{title(run, control(policy.name))} is left out: {error}")
+                note(f"left out: {error}")
     return list({policy.name: policy for policy in found}.values())
+
+
+def met(run: Run, policy: Policy, prompts: Sequence[str]) -> list[str]:
+    """Those of these prompts that a policy of a run was trained on."""
+    if policy.judge is None:
+        return []
+    root = run.root if policy.kind == "run" else Path(policy.where or "").resolve().parents[1]
+    rows = Run(root, run.recipe).rows("prompts", ["prompt", "split"])
+    learned = {row["prompt"] for row in rows if row["split"] == "train"}
+    return [prompt for prompt in prompts if prompt in learned]
 
 
 def title(run: Run, name: str) -> str:
@@ -120,16 +132,14 @@ def title(run: Run, name: str) -> str:
     return f"{where}{slash}{run.recipe.title(own)}"
 
 
-def _control(
-    run: Run, policy: Policy, base: Source, labels: Callable[[str], str], prompts: Sequence[str]
-) -> list[Policy]:
+def _control(run: Run, policy: Policy, base: Source, labels: Callable[[str], str]) -> Policy | None:
     """The control of a policy, if it was trained."""
     name = control(policy.name)
     if policy.kind == "run":
-        return [_of_run(run, name, base, labels)] if name in run.policies() else []
+        return _of_run(run, name, base, labels) if name in run.policies() else None
     folder = Path(policy.where or "").resolve().parent / name.rpartition("/")[2]
     there = any(folder.glob("seed-*/policy.json"))
-    return [_of_other_run(Named("other run", name, str(folder)), base, prompts)] if there else []
+    return _of_other_run(Named("other run", name, str(folder)), base) if there else None
 
 
 def differing_settings(one: Policy, other: Policy) -> dict[str, list[Any]]:
@@ -156,19 +166,13 @@ def _of_run(run: Run, name: str, base: Source, labels: Callable[[str], str]) -> 
     return Policy(name, "run", tuple(entries), judge, hands, run.root.name)
 
 
-def _of_other_run(one: Named, base: Source, prompts: Sequence[str]) -> Policy:
+def _of_other_run(one: Named, base: Source) -> Policy:
     folder = Path(one.path or "")
     root = folder.resolve().parents[1]
     recipe = saved_recipe(root)
     if recipe is None:
         raise DataError(f"{root} has policies and no recipe.yaml, so nobody can say what they learned from")
     other = Run(root, recipe)
-    learned = {row["prompt"] for row in other.rows("prompts", ["prompt", "split"]) if row["split"] == "train"}
-    if met := [prompt for prompt in prompts if prompt in learned]:
-        raise UserError(
-            f"{one.path} was trained on {len(met)} of the {len(prompts)} prompts to compare on (first: {met[0]!r}); compare on "
-            "prompts that neither has met, with --suite FILE"
-        )
     seeds = sorted(other.policies()[folder.resolve().name])
     entries = []
     for seed in seeds:

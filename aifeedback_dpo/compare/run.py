@@ -73,10 +73,10 @@ def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> 
         run = replace(run, recipe=judges.asked(run.recipe, list(asked.scorers), [])[0])
     known = judging.known(run)
     chosen = _judges(run, asked.judges, known)
-    meant = _meant(run, asked, known)
+    meant, beside = _meant(run, asked, known)
     sets = _sets(run, asked) if meant else []
-    prompts = list(dict.fromkeys(prompt for found in sets for prompt in found.prompts))
-    found = policies.chosen(run, meant, prompts, progress.note if progress else None) if meant else []
+    found = policies.chosen(run, meant, beside, progress.note if progress else None) if meant else []
+    _refuse_met(run, found, sets)
     compared = [one.name for one in meant]
     if compared == [BASE]:
         raise UserError(
@@ -131,17 +131,30 @@ def _judges(run: Run, asked: Sequence[str], known: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _meant(run: Run, asked: Asked, known: Sequence[str]) -> list[named.Named]:
-    """The policies. Judges alone are compared where they are asked for, or where nothing has been trained yet."""
+def _meant(run: Run, asked: Asked, known: Sequence[str]) -> tuple[list[named.Named], list[named.Named]]:
+    """The policies to be compared and, where none are named, whoever else was trained, to stand beside the question's two.
+
+    Judges alone are compared where they are asked for, or where nothing has been trained yet.
+    """
     names = [name for name in asked.names if name != "vs"]
     if not names and (asked.judges or (known and not run.policies())):
-        return []
+        return [], []
     meant = named.resolve(run, names or list(DEFAULT))
-    if not names:  # beside the two of the question stands whoever else was trained
-        meant += [one for one in named.resolve(run, list(run.policies())) if one not in meant]
     if len(meant) < len(set(names)) and len(meant) < 2:
         raise UserError(f"{' and '.join(names)} are one policy; name two different ones")
-    return meant
+    others = [] if names else named.resolve(run, list(run.policies()))
+    return meant, [one for one in others if one not in meant]
+
+
+def _refuse_met(run: Run, found: Sequence[Policy], sets: Sequence[PromptSet]) -> None:
+    """Raises UserError for a policy of another run that has learned from the prompts that this run holds out."""
+    for policy in found:
+        for chosen in sets:
+            if chosen.name == prompt_sets.HELD_OUT and (met := policies.met(run, policy, chosen.prompts)):
+                raise UserError(
+                    f"{policy.where or policy.name} was trained on {len(met)} of the {len(chosen.prompts)} held-out prompts of "
+                    f"{run.root} (first: {met[0]!r}); compare on prompts that neither has met, with --suite FILE"
+                )
 
 
 def _sets(run: Run, asked: Asked) -> list[PromptSet]:
@@ -216,6 +229,11 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "statistic": chosen.statistic,
                 "categories": chosen.categories,
                 "notes": list(chosen.suite.notes) if chosen.suite else [],
+                "trained_on": {
+                    policy.name: len(met)
+                    for policy in planned.policies
+                    if (met := policies.met(run, policy, chosen.prompts))
+                },
                 "primary": primary,
                 "metrics": [metric.to_dict() for metric in measured],
                 "means": standings.means(scored),

@@ -102,7 +102,7 @@ def _macro(scored: Scored, columns: Array) -> tuple[Estimate, Array]:
 
 def sides(policies: Iterable[Policy], compared: Sequence[str]) -> dict[Side, list[int]]:
     """Who is held against whom, and at which training seeds: everyone against the base, those compared against each other,
-    the later against the earlier, and each against its control.
+    the later against the earlier, and each against its control, each two once.
 
     Raises UserError where two of those compared have no training seed in common.
     """
@@ -122,8 +122,8 @@ def sides(policies: Iterable[Policy], compared: Sequence[str]) -> dict[Side, lis
             raise UserError(
                 f"{ours} and {theirs} have no training seed in common; train both with the same train.seeds"
             )
-        if seeds is not None:
-            found.setdefault((ours, theirs), seeds)
+        if seeds is not None and (theirs, ours) not in found:
+            found[ours, theirs] = seeds
     return found
 
 

@@ -3,63 +3,98 @@
 import pytest
 
 from aifeedback_dpo import config
-from aifeedback_dpo.compare import headline
+from aifeedback_dpo.compare import headline, policies
+from aifeedback_dpo.store import Run
 
 
-def row(policy, against, low, high, seeds=(0.6,)):
+def sides(low, high):
     value = (low + high) / 2
+    return {
+        "win_rate": {"value": value, "low": low, "high": high, "prompts": 100},
+        "difference": {"value": value - 0.5, "low": low - 0.5, "high": high - 0.5, "prompts": 100},
+    }
+
+
+def row(policy, against, low, high, seeds=1, metric="utility"):
+    """Of several training seeds the interval over seeds counts; that over prompts alone would say `better` everywhere."""
     return {
         "policy": policy,
         "against": against,
-        "metric": "utility",
-        "seeds": list(range(len(seeds))),
-        "win_rate": {"value": value, "low": low, "high": high, "prompts": 100},
-        "difference": {"value": value - 0.5, "low": low - 0.5, "high": high - 0.5},
-        "win_rate_by_training_seed": list(seeds),
+        "metric": metric,
+        "category": None,
+        "seeds": list(range(seeds)),
         "in_loop": False,
+        **(sides(low, high) if seeds == 1 else sides(0.9, 0.95)),
+        "over_seeds": None if seeds == 1 else sides(low, high),
     }
 
 
-def result(*rows, accuracy=0.7):
-    return {
-        "compared": ["human", "pickscore"],
-        "judges": ["human", "pickscore"],
-        "labellers": ["human", "pickscore"],
-        "simulated": ["human"],
-        "differ_in": {},
-        "metrics": [{"name": "utility", "about": "what they want", "truth": True}],
-        "duels": list(rows),
+def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
+    """A result of one prompt set; policies are those of the rows, of the judge that their name begins with."""
+    names = dict.fromkeys(["base", *compared, *(name for duel in rows for name in (duel["policy"], duel["against"]))])
+    raters = ["label.raters=simulated"]
+    run = Run("unused", config.load("shapes", raters))
+    seeds = {duel["policy"]: duel["seeds"] for duel in rows}
+    told = [
+        {
+            "policy": name,
+            "judge": None if name == "base" or name.startswith("hub/") else name.rpartition("/")[2].partition("+")[0],
+            "labellers": None if name.startswith("hub/") else [],
+            "seeds": seeds.get(name, [0]),
+        }
+        for name in names
+    ]
+    share = {"value": accuracy, "low": accuracy, "high": accuracy}
+    found = {
+        "set": "held-out",
         "prompts": 100,
-        "confidence": 0.95,
-        "labels": {"decided": 9, "accuracy": {"value": accuracy, "low": accuracy, "high": accuracy}},
+        "primary": "utility",
+        "metrics": [{"metric": "utility", "about": "what they want", "kind": "truth"}],
+        "duels": list(rows),
+        "factors": None,
+        "scorers_alone": None,
+        "guards": [],
+        "trained_on": {},
     }
+    made = {
+        "compared": list(compared),
+        "policies": told,
+        "titles": {name: policies.title(run, name) for name in names},
+        "sets": [found],
+        "differ_in": [],
+        "confidence": 0.95,
+        "judges": {"matrix": [{"first": "human", "second": "pickscore", "decided": 9, "rules": {"decided": share}}]},
+    }
+    made["sets"][0] |= {key: more.pop(key) for key in list(more) if key in found}
+    return made | more
 
 
-def against_base(low, high, seeds=(0.6,), *more):
+def against_base(low, high, seeds=1, *more):
     rows = [
-        row("pickscore", "human", 0.4, 0.6, (0.5,)),
-        row("human", "base", 0.4, 0.6, (0.5,)),
+        row("pickscore", "human", 0.4, 0.6, seeds),
+        row("human", "base", 0.4, 0.6, seeds),
         row("pickscore", "base", low, high, seeds),
         *more,
     ]
-    said = headline.sentences(result(*rows))
-    return next(text for text in said if "rained on pickscore" in text and "base model" in text), said
+    made = result(*rows)
+    said = headline.sentences(made)
+    return next(text for text in said if "rained on pickscore" in text and "base model" in text), said, made
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [(0.51, 0.7, "better than"), (0.3, 0.49, "worse than"), (0.5, 0.7, "no difference seen from")],
 )
-def test_the_verdict_is_what_the_interval_allows(low, high, words):
-    seeds = (0.6,) if low > 0.5 else (0.4,)
+def test_the_verdict_is_what_the_interval_allows(low, high, words, seeds):
     assert words in against_base(low, high, seeds)[0]
 
 
 def test_a_win_over_base_that_is_none_over_random_labels_says_so():
     control = [row("random", "base", 0.52, 0.7), row("pickscore", "random", 0.45, 0.55)]
-    assert "not told apart from random labels" in against_base(0.55, 0.7, (0.6,), *control)[0]
+    assert "not told apart from random labels" in against_base(0.55, 0.7, 1, *control)[0]
     control = [row("random", "base", 0.45, 0.55), row("pickscore", "random", 0.55, 0.65)]
-    assert "not told apart" not in against_base(0.55, 0.7, (0.6,), *control)[0]
+    assert "not told apart" not in against_base(0.55, 0.7, 1, *control)[0]
 
 
 def test_a_missing_control_is_told():
@@ -72,25 +107,13 @@ def test_judges_that_decided_no_pair_together_agree_on_an_undefined_share():
 
 
 def test_one_training_seed_is_no_claim_about_labels():
-    sentence, said = against_base(0.55, 0.7)
+    sentence, _, made = against_base(0.55, 0.7)
     assert sentence.startswith("The one policy trained on pickscore labels")
-    assert any("raise train.seeds before claiming" in text for text in said)
-    many = [row("pickscore", "human", 0.4, 0.6, (0.5, 0.5)), row("human", "base", 0.4, 0.6, (0.5, 0.5))]
-    said = headline.sentences(result(*many, row("pickscore", "base", 0.55, 0.7, (0.6, 0.7))))
-    assert any(text.startswith("Trained on pickscore labels: better than the base") for text in said)
-    assert not any("raise train.seeds" in text for text in said)
-
-
-def test_no_scorer_with_a_hand_in_the_labels_decides():
-    """Nor does a member of the consensus: the first scorer beside them does."""
-    told = result() | {
-        "compared": ["consensus", "clip"],
-        "judges": ["consensus", "clip"],
-        "labellers": ["clip", "consensus", "hpsv2", "pickscore"],
-        "metrics": [{"name": name, "truth": False} for name in ("pickscore", "clip", "aesthetic")],
-    }
-    assert headline.primary(told) == "aesthetic"
-    assert headline.primary(told | {"labellers": ["clip"]}) == "pickscore"
+    assert any("raise train.seeds before claiming" in text for text in headline.cautions(made))
+    sentence, _, made = against_base(0.55, 0.7, 3)
+    assert sentence.startswith("Trained on pickscore labels: better than the base")
+    assert not any("training seed" in text for text in headline.cautions(made))
+    assert any("Two training seeds say little" in text for text in headline.cautions(against_base(0.55, 0.7, 2)[2]))
 
 
 def test_a_share_and_a_mean_that_disagree_are_both_said():
@@ -102,58 +125,67 @@ def test_a_share_and_a_mean_that_disagree_are_both_said():
 
 
 def test_few_prompts_are_said_to_be_few():
-    told = result(
-        *(row(*sides, 0.4, 0.6) for sides in (("pickscore", "human"), ("human", "base"), ("pickscore", "base")))
-    )
-    assert not any("rough" in text for text in headline.sentences(told))
-    assert any("rough" in text for text in headline.sentences(told | {"prompts": 12}))
+    _, _, told = against_base(0.4, 0.6)
+    assert not any("rough" in text for text in headline.cautions(told))
+    told["sets"][0]["prompts"] = 12
+    assert any("rough" in text for text in headline.cautions(told))
 
 
-def between(first, second, *more):
+def test_where_every_scorer_judges_its_own_work_another_is_asked_for():
+    _, _, told = against_base(0.4, 0.6)
+    assert not any("--scorer" in text for text in headline.cautions(told))
+    for duel in told["sets"][0]["duels"]:
+        duel["in_loop"] = True
+    assert any("Add one that did not: `ddpo compare --scorer NAME`" in text for text in headline.cautions(told))
+
+
+def test_what_nobody_here_knows_of_a_policy_from_elsewhere_is_a_caution():
+    told = result(row("hub/model", "base", 0.6, 0.8), compared=("hub/model",))
+    assert headline.sentences(told)[0].startswith("hub/model: better than the base model by utility")
+    assert any("Whose labels hub/model learned from" in text for text in headline.cautions(told))
+
+
+def test_prompts_that_a_policy_was_trained_on_are_a_caution():
+    told = result(row("human", "base", 0.6, 0.8), compared=("human",), trained_on={"human": 7})
+    assert "human (simulated) was trained on 7 of the 100 prompts of held-out." in headline.cautions(told)
+
+
+def between(first, second, *more, settings=None):
     """Two policies that nothing tells apart, from one judge where both names begin with it."""
-    sides = ((second, first), (first, "base"), (second, "base"), *more)
-    told = result(*(row(*side, 0.4, 0.6) for side in sides)) | {"compared": [first, second]}
-    judges = [name.partition("+")[0] for name in (first, second)]
-    return told | {"judges": judges} | ({"labels": None} if judges[0] == judges[1] else {})
-
-
-@pytest.mark.parametrize("name", ["human", "human+sft", "humanoid+sft", "pickscore+human", "random"])
-@pytest.mark.parametrize("raters", ["simulated", "null"])
-def test_a_report_names_policies_as_the_command_line_does(name, raters):
-    recipe = config.load("shapes", [f"label.raters={raters}"])
-    told = {"simulated": ["human"] if raters == "simulated" else []}
-    assert headline.title(told, name) == recipe.title(name)
+    duels = ((second, first), (first, "base"), (second, "base"), *more)
+    same = first.partition("+")[0] == second.partition("+")[0]
+    differ = {"policy": second, "against": first, "same_judge": same, "settings": settings or {}}
+    return result(*(row(*side, 0.4, 0.6) for side in duels), compared=(first, second), differ_in=[differ])
 
 
 def test_one_judge_is_no_agreement_and_the_settings_that_differ_are_told():
-    told = between("human", "human+sft") | {"differ_in": {"train.objective": ["dpo", "sft"], "train.ema": [None, 0.99]}}
-    said = headline.sentences(told)
+    settings = {"train.objective": ["dpo", "sft"], "train.ema": [None, 0.99]}
+    said = headline.sentences(between("human", "human+sft", settings=settings))
     assert said[0].startswith(
         "The one policy trained as human (simulated)+sft: no difference seen from the policy human (simulated) by utility"
     )
     assert said[1] == (
         "human (simulated) and human (simulated)+sft differ in train.objective (dpo, sft), train.ema (none, 0.99)."
     )
-    assert said[-1].startswith("Both policies were trained on human (simulated) labels")
+    assert said[-1].startswith("All were trained on human (simulated) labels")
     assert not any("agree on" in text for text in said)
-    assert "differ in no setting" in headline.sentences(told | {"differ_in": {}})[1]
+    assert "differ in no setting" in headline.sentences(between("human", "human+sft"))[1]
 
 
 def test_settings_that_differ_beside_the_labels_are_a_caveat():
-    told = between("human", "pickscore+beta500")
-    confounded = headline.sentences(told | {"differ_in": {"train.beta": [2000.0, 500.0]}})
-    assert "differ in more than their labels: in train.beta (2000, 500)" in confounded[1]
-    assert any("agree on 70 %" in text for text in confounded)
-    assert not any("differ" in text.replace("difference", "") for text in headline.sentences(told))
+    told = between("human", "pickscore+beta500", settings={"train.beta": [2000.0, 500.0]})
+    (caveat,) = [text for text in headline.cautions(told) if "differ in more than their labels" in text]
+    assert "in train.beta (2000, 500). Nothing here tells what the labels did." in caveat
+    assert any("agree on 70 %" in text for text in headline.sentences(told))
+    assert not any("differ" in text for text in headline.cautions(between("human", "pickscore+beta500")))
 
 
 def test_the_control_of_a_named_policy_is_random_labels_under_the_same_name():
     plain = [("random", "base"), ("human", "random")]
     said = headline.sentences(between("human", "human+sft", *plain))
     assert any("with the settings of human (simulated)+sft, so nothing tells" in text for text in said)
-    said = headline.sentences(
-        between("human", "human+sft", *plain, ("random+sft", "base"), ("human+sft", "random+sft"))
-    )
+    more = [*plain, ("random+sft", "base"), ("human+sft", "random+sft")]
+    said = headline.sentences(between("human", "human+sft", *more))
     assert not any("so nothing tells" in text for text in said)
     assert any(
         text.startswith("The one policy trained as random+sft: no difference seen from the base") for text in said
@@ -164,8 +196,36 @@ def test_the_control_of_a_named_policy_is_random_labels_under_the_same_name():
 def test_a_win_of_a_named_policy_is_held_against_its_own_control():
     """Plain random labels, beaten here, say nothing about random labels under other settings."""
     told = between("human", "human+sft", ("human+sft", "random+sft"), ("random+sft", "base"), ("random", "base"))
-    for duel in told["duels"]:
+    for duel in told["sets"][0]["duels"]:
         if (duel["policy"], duel["against"]) == ("human+sft", "base"):
             duel |= row("human+sft", "base", 0.6, 0.8)
     (sentence,) = [text for text in headline.sentences(told) if "+sft: better than the base" in text]
     assert "not told apart from random labels" in sentence
+
+
+def test_people_who_are_simulated_are_called_so_in_whichever_run():
+    run = Run("unused", config.load("shapes", ["label.raters=simulated"]))
+    names = ("human", "human+sft", "other/human", "humanoid", "random")
+    shown = ["human (simulated)", "human (simulated)+sft", "other/human (simulated)", "humanoid", "random"]
+    assert [policies.title(run, name) for name in names] == shown
+
+
+def test_many_policies_are_each_told_against_the_first_alone():
+    names = ("human", "clip", "pickscore", "random")
+    pairs = [(later, earlier) for at, earlier in enumerate(names) for later in names[at + 1 :]]
+    told = result(*(row(*side, 0.4, 0.6) for side in [*pairs, *((name, "base") for name in names)]), compared=names)
+    said = [text for text in headline.sentences(told) if "difference seen from" in text and "base model" not in text]
+    assert len(said) == 3
+    assert all("from human (simulated) labels" in text for text in said)
+
+
+def test_labels_or_pictures_is_told_from_the_effects():
+    def effect(name, of, low, high):
+        return {"effect": name, "of": of, "difference": None, "over_seeds": {"value": 1.0, "low": low, "high": high}}
+
+    effects = [effect("labels", "pickscore - human", -1, 3), effect("images", "other - own", 0.5, 1.5)]
+    grid = {"metric": "utility", "effects": [*effects, effect("interaction", "x", 1, 2)]}
+    said = headline.sentences(result(row("human", "base", 0.6, 0.8), compared=("human",), factors=grid))
+    (sentence,) = [text for text in said if text.startswith("Labels or pictures")]
+    assert "pickscore labels in place of human (simulated)'s are not seen to change utility" in sentence
+    assert "other pictures in place of own's raise utility (+1 (+0.5 to +1.5))" in sentence
