@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, over_prompts, over_seeds, widened
+from aifeedback_dpo.compare.bootstrap import TEN, Estimate, cluster_sums, over_prompts, over_seeds, widened
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,9 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     by_seed = outcome.mean(axis=1)
     return Duel(
         here=here,
-        over_seeds=_over_seeds(here, outcome, margin, prompts, confidence) if len(ours) > 1 else None,
+        over_seeds=_over_seeds(here, outcome, margin, prompts, confidence, few=min(won, lost) < TEN)
+        if len(ours) > 1
+        else None,
         wins=int((outcome == 1).sum()),
         ties=int((outcome == 0.5).sum()),
         losses=int((outcome == 0).sum()),
@@ -89,10 +91,14 @@ def duel(ours: Array, theirs: Array, prompts: Sequence[str], *, resamples: int, 
     )
 
 
-def _over_seeds(here: Sides, outcome: Array, margin: Array, prompts: Sequence[str], confidence: float) -> Sides:
-    """A share stays in [0, 1], and is never surer than that of these very policies."""
+def _over_seeds(
+    here: Sides, outcome: Array, margin: Array, prompts: Sequence[str], confidence: float, *, few: bool
+) -> Sides:
+    """A share stays in [0, 1]; of few wins or losses it is never surer than that of these very policies."""
     found = over_seeds(outcome, prompts, confidence=confidence)
-    low, high = min(found.low, here.win_rate.low), max(found.high, here.win_rate.high)
+    low, high = found.low, found.high
+    if few:
+        low, high = min(low, here.win_rate.low), max(high, here.win_rate.high)
     share = replace(found, low=max(low, 0.0), high=min(high, 1.0))
     return Sides(share, over_seeds(margin, prompts, confidence=confidence))
 
