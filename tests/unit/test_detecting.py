@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,23 +160,32 @@ def test_a_mask_gives_its_box_and_the_score_of_class_times_mask():
 
 
 def test_what_the_processor_padded_is_no_part_of_the_picture():
-    """A picture of 8 by 4 seen as 4 by 2 in a square of 4: a mask over its right half is x from 4 to 8."""
+    """A picture of 8 by 4 seen as 4 by 2 at the top of a square of 4: a mask over the first of two rows is y from 0 to 2."""
     masks = torch.full((1, 4, 4), -4.0)
-    masks[0, :, 2:] = 4.0
+    masks[0, 0] = 4.0
     inside = torch.zeros(1, 4, 4)
     inside[0, :2] = 1
     detector = drawn(
         masks, torch.tensor([[5.0, 0.0, 0.0]]), {"pixel_values": torch.zeros(1, 3, 4, 4), "pixel_mask": inside}
     )
     (plane,) = detector.detect(Image.new("RGB", (8, 4)), ["airplane"])
-    assert (plane.label, plane.box) == ("airplane", (4, 0, 8, 4))
+    assert (plane.label, plane.box) == ("airplane", (0, 0, 8, 2))
 
 
 def test_a_class_that_was_not_trained_on_is_an_error_unless_names_are_taken(tiny):
     picture = Image.new("RGB", (32, 32))
     with pytest.raises(UserError, match="knows no 'unicorn', which the suite asks for; give an OWLv2"):
         loads(tiny["mask2former"]).detect(picture, ["unicorn"])
-    assert loads(tiny["owlv2"]).detect(picture, ["unicorn"])
+    free = loads(tiny["owlv2"])
+    asked_for: list[str] = []
+
+    def processor(*, text: list[list[str]], **arguments: object) -> BatchFeature:
+        asked_for.extend(text[0])
+        return free.processor(text=text, **arguments)
+
+    processor.image_processor = free.processor.image_processor
+    replace(free, processor=processor).detect(picture, ["unicorn", "dog"])
+    assert asked_for == [f"a photo of a {name}" for name in (*detectors.CLASSES, "unicorn")]
 
 
 def test_every_class_of_geneval_is_found_under_the_names_that_detectors_have():

@@ -26,7 +26,7 @@ from tests.fake_hub import COMMIT
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "prompts"
 TEXTS = ["a cat", " a   dog", "a cat", "a fox"]
 DIFFERENT = ["a cat", "a dog", "a fox"]
-PARTI = b'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\t\na "cat\tAnimals\tComplex\tx\n'
+PARTI = b'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\t\n"cat a\tAnimals\tComplex\tx\n'
 
 
 def prompts(suite: Suite) -> list[str]:
@@ -48,7 +48,7 @@ def shared(name: str) -> Path:
 def written(folder: Path, suffix: str) -> Path:
     """The same rows, `caption` beside a category, in the format that the suffix names."""
     path = folder / f"mine{suffix}"
-    rows = [{"Caption": text, "Category": "x" if text == "a cat" else "y", "n": 1} for text in TEXTS]
+    rows = [{"Caption": text, "Category": "x" if text == "a cat" else "y", "n": at} for at, text in enumerate(TEXTS)]
     if suffix == ".parquet":
         pq.write_table(
             pa.table({**{key: [row[key] for row in rows] for key in rows[0]}, "jpg_0": [b"bytes"] * 4}), path
@@ -71,7 +71,7 @@ def test_every_format_gives_the_same_different_prompts_with_their_categories(tmp
     assert [(item.prompt, item.category) for item in suite.items] == list(zip(DIFFERENT, ["x", "y", "y"], strict=True))
     assert (suite.source, suite.images, suite.statistic, suite.detects) == (f"mine{suffix}", 1, "mean", False)
     assert suite.notes == ("1 of 4 prompts are repetitions and are drawn once",)
-    assert [str(item.data["n"]) for item in suite.items] == ["1"] * 3
+    assert [int(item.data["n"]) for item in suite.items] == [0, 1, 3]  # of a repeated prompt the first row
     assert "jpg_0" not in suite.items[0].data  # pictures beside the prompts are not read
 
 
@@ -137,7 +137,7 @@ def test_parti_keeps_category_challenge_and_quotation_marks(tmp_path):
     (tmp_path / "PartiPrompts.tsv").write_bytes(PARTI)
     for where in (tmp_path, tmp_path / "PartiPrompts.tsv"):
         suite = suites.load(f"parti={where}")
-        assert suite.items[1] == Item('a "cat', "Animals", {"challenge": "Complex", "note": "x"})
+        assert suite.items[1] == Item('"cat a', "Animals", {"challenge": "Complex", "note": "x"})
         assert suite.notes == (f"{suite.source} has 2 prompts, and the published suite has 1632",)
 
 
@@ -221,7 +221,7 @@ def test_coco_takes_the_first_caption_of_each_picture_and_finds_the_folder(tmp_p
 
 def test_a_shorter_draw_of_coco_is_the_start_of_a_longer_one(tmp_path):
     suite = suites.load(f"coco={coco(tmp_path, 40)}")
-    assert sorted(prompts(suite)) != prompts(suite)
+    assert prompts(suite) != [f"caption 0 of {at}" for at in range(40)]
     assert prompts(suites.limited(suite, 10)) == prompts(suite)[:10]
 
 
