@@ -68,7 +68,7 @@ def about(run: Run) -> str:
     told = (
         "the picture shows every object, count, colour and place that its prompt asks for, by GenEval's rules "
         f"(arXiv:2310.11513), as {chosen} of transformers sees it; the original has mmdetection's Mask2Former (Swin-S), "
-        "trained apart, so scores may differ from published ones by more than their last digit"
+        "trained apart, and nobody has compared the two on the same pictures, so set no score beside published ones"
     )
     if here := weights.here(Weights(id=chosen), "detector"):
         from aifeedback_dpo.compare import detectors

@@ -38,8 +38,8 @@ OTHERWISE = {  # how detectors call the same, spaces left out
     "keyboard": "computer keyboard",
     "hairdryer": "hair drier",
 }
-# Mask2Former's scores are of the scale of the original's, so its thresholds hold. OWLv2's are of another: these are the
-# defaults of transformers, with which nobody has asked people.
+# Mask2Former's scores are computed as the original's are, so its thresholds are kept. OWLv2's are of another scale: these are
+# the defaults of transformers, with which nobody has asked people.
 RULES: dict[Kind, Rules] = {
     "mask2former": Rules(),
     "owlv2": Rules(score=0.1, counting_score=0.1, overlap=0.3),
