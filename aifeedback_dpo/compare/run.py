@@ -266,9 +266,10 @@ def _published(planned: Planned, chosen: PromptSet, scored: Scored) -> dict[str,
     """A suite's protocol, what differs from it here, and what others have published under it."""
     if chosen.suite is None:
         return {"protocol": None, "published": []}
-    how = suites.protocol(chosen.suite, recipe=planned.run.recipe, images=chosen.images, limited=chosen.limited)
+    drawn = len(chosen.prompts) if chosen.limited else None
+    how = suites.protocol(chosen.suite, recipe=planned.run.recipe, images=chosen.images, limited=drawn)
     names = [metric.name for metric in scored.metrics]
-    return {"protocol": how, "published": suites.published(chosen.suite, names, how["differs"] if how else [])}
+    return {"protocol": how, "published": suites.published(chosen.suite, names, how["differs"])}
 
 
 def _gallery(scored: Scored, count: int) -> list[dict[str, Any]]:

@@ -88,10 +88,9 @@ def test_a_broken_picture_is_reported_by_id_and_left_unscored(copied):
         assert len(run.rows("preferences", name=judge)) == 18 - len(lost)
 
 
-def test_comparing_takes_two_different_judges_that_were_trained(copied):
-    refused(ddpo("compare", "human", run=copied), 2, "two different judges")
-    refused(ddpo("compare", "ai", "pickscore", run=copied), 2, "two different judges")
-    refused(ddpo("compare", "human", "vs", "clip", run=copied), 2, "'clip'", "ddpo label")
+def test_comparing_takes_different_policies_that_were_trained(copied):
+    refused(ddpo("compare", "ai", "pickscore", run=copied), 2, "are one policy")
+    refused(ddpo("compare", "human", "vs", "clip", run=copied), 2, "'clip'", "ddpo train --judge clip")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +185,7 @@ def test_policies_are_not_compared_on_labels_they_were_not_trained_on(copied):
     rows[0]["p_a"] = 1 - rows[0]["p_a"]
     run.commit("preferences", rows, "current", "pickscore")
     refused(ddpo("compare", "human", "vs", "ai", run=copied), 2, "pickscore/seed-0 was trained on other labels")
-    others = ddpo("compare", "human", "vs", "random", run=copied)  # which it has no part in
-    assert others.exit_code == 0
-    assert "pickscore is left out" in others.stderr
+    assert ddpo("compare", "human", "vs", "random", run=copied).exit_code == 0  # which it has no part in
 
 
 def test_prompts_that_the_simulated_raters_cannot_judge_are_told_before_anything_is_drawn(tmp_path):

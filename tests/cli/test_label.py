@@ -373,9 +373,10 @@ def test_a_policy_of_the_consensus_is_compared_with_its_members_marked(copied):
         result = ddpo(*command, run=copied)
         assert result.exit_code == 0, result.output
     report = json.loads(ddpo("compare", "human", "vs", "consensus", "--json", run=copied).stdout)
-    marked = {row["metric"] for row in report["duels"] if row["policy"] == "consensus" and row["in_loop"]}
+    duels = report["sets"][0]["duels"]
+    marked = {row["metric"] for row in duels if row["policy"] == "consensus" and row["in_loop"]}
     assert marked == {"pickscore", "clip"}
-    assert not any(row["in_loop"] for row in report["duels"] if row["policy"] == "human" and row["against"] == "base")
+    assert not any(row["in_loop"] for row in duels if row["policy"] == "human" and row["against"] == "base")
 
 
 def test_metrics_are_the_scorers_that_have_a_number_for_every_picture(run, monkeypatch):

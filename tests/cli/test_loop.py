@@ -27,7 +27,7 @@ def test_the_loop_leaves_tables_policies_and_a_report(finished):
     assert {row["judge"] for row in run.rows("preferences")} == {"human", "pickscore", "random"}
     assert run.policies() == {"human": [0], "pickscore": [0], "random": [0]}
     report = json.loads((finished / "report" / "report.json").read_text())
-    assert report["judges"] == ["human", "pickscore"]
+    assert report["compared"] == ["human", "pickscore"]
     assert report["simulated"] == ["human"]
     page = (finished / "report" / "index.html").read_text()
     assert "human (simulated)" in page
@@ -187,7 +187,7 @@ def test_policies_are_compared_on_the_training_seeds_they_share(copied):
     for judge in ("pickscore", "random"):
         assert ddpo("train", "--judge", judge, "train.seeds=[0,1]", run=copied).exit_code == 0
     report = json.loads(ddpo("compare", "human", "vs", "ai", "--json", run=copied).stdout)
-    seeds = {(row["policy"], row["against"]): row["seeds"] for row in report["duels"]}
+    seeds = {(row["policy"], row["against"]): row["seeds"] for row in report["sets"][0]["duels"]}
     assert seeds["pickscore", "base"] == [0, 1]
     assert seeds["pickscore", "human"] == [0]
     assert seeds["pickscore", "random"] == [0, 1]

@@ -87,7 +87,7 @@ def test_the_whole_loop_runs(family, copy):
     good("compare", "ai", "vs", "random", run=run)
     report = json.loads((run / "report" / "report.json").read_text())
     assert {row["policy"] for row in report["policies"]} == {"base", "pickscore", "random"}
-    assert all(0 <= row["win_rate"]["value"] <= 1 for row in report["duels"])
+    assert all(0 <= row["win_rate"]["value"] <= 1 for row in report["sets"][0]["duels"])
     assert (run / "report" / "index.html").exists()
 
 

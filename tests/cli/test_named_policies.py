@@ -45,20 +45,23 @@ def refused(run: Path, *arguments: str) -> str:
 def test_a_judges_policies_are_compared_by_their_settings(named):
     report = compared(named, "human", "vs", "human+sft")
     assert report == json.loads((named / "report" / "report.json").read_text())
-    assert (report["compared"], report["judges"]) == (["human", "human+sft"], ["human", "human"])
-    assert report["labels"] is None
-    assert report["differ_in"] == {"train.objective": ["dpo", "sft"]}
+    judges = {row["policy"]: row["judge"] for row in report["policies"]}
+    assert report["compared"] == ["human", "human+sft"]
+    assert (judges["human"], judges["human+sft"]) == ("human", "human")
+    (differ,) = report["differ_in"]
+    assert (differ["same_judge"], differ["settings"]) == (True, {"train.objective": ["dpo", "sft"]})
     assert "agree on" not in " ".join(report["headline"])
-    against = {(row["policy"], row["against"]) for row in report["duels"]}
-    everyone = {"human", "human+sft", "pickscore", "pickscore+beta500", "random"}
+    against = {(row["policy"], row["against"]) for row in report["sets"][0]["duels"]}
+    everyone = {"human", "human+sft", "random"}
     assert against == {(name, "base") for name in everyone} | {("human+sft", "human"), ("human", "random")}
 
 
 def test_the_report_says_how_each_policy_was_trained_and_beta_where_it_has_one(named):
-    report = compared(named, "human", "vs", "human+sft")
-    told = {
-        name: (row["judge"], row["objective"], row["beta"], row["steps"]) for name, row in report["training"].items()
+    report = compared(named)
+    trained = {
+        row["policy"]: row["training"] | {"judge": row["judge"]} for row in report["policies"] if row["training"]
     }
+    told = {name: (row["judge"], row["objective"], row["beta"], row["steps"]) for name, row in trained.items()}
     assert told == {
         "human": ("human", "dpo", 2000, {"0": 3}),
         "human+sft": ("human", "sft", None, {"0": 3}),
@@ -67,7 +70,7 @@ def test_the_report_says_how_each_policy_was_trained_and_beta_where_it_has_one(n
         "random": ("random", "dpo", 2000, {"0": 3}),
     }
     # as Eq. 14 counts it: beta / 2 over the elements of a latent, four times smaller for a beta four times smaller
-    of_equation_14 = {name: row["beta_of_equation_14"] for name, row in report["training"].items()}
+    of_equation_14 = {name: row["beta_of_equation_14"] for name, row in trained.items()}
     assert of_equation_14["human+sft"] is None
     assert of_equation_14["pickscore+beta500"] == pytest.approx(of_equation_14["pickscore"] / 4)
 
@@ -84,13 +87,16 @@ def test_people_who_are_simulated_are_called_so_in_the_names_of_policies(named):
 def test_the_judge_behind_a_policy_is_what_labels_and_marks_go_by(named):
     plain = compared(named, "human", "vs", "ai")
     report = compared(named, "human", "vs", "ai+beta500")
-    assert (report["compared"], report["judges"]) == (["human", "pickscore+beta500"], ["human", "pickscore"])
-    assert report["labels"] == plain["labels"]
-    assert report["labellers"] == ["human", "pickscore"]
-    assert report["differ_in"] == {"train.beta": [2000, 500], "train.held_out.pairs": [0, 3]}
-    marked = {(row["policy"], row["against"]) for row in report["duels"] if row["in_loop"]}
-    assert {row["metric"] for row in report["duels"] if row["in_loop"]} == {"pickscore"}
-    assert marked == {(name, "base") for name in ("pickscore", "pickscore+beta500")} | {("pickscore+beta500", "human")}
+    assert report["compared"] == ["human", "pickscore+beta500"]
+    assert report["judges"] == plain["judges"]
+    hands = {row["policy"]: row["labellers"] for row in report["policies"]}
+    assert hands == {"base": [], "human": ["human"], "pickscore+beta500": ["pickscore"], "random": ["random"]}
+    (differ,) = report["differ_in"]
+    assert differ["settings"] == {"train.beta": [2000, 500], "train.held_out.pairs": [0, 3]}
+    duels = report["sets"][0]["duels"]
+    marked = {(row["policy"], row["against"]) for row in duels if row["in_loop"]}
+    assert {row["metric"] for row in duels if row["in_loop"]} == {"pickscore"}
+    assert marked == {("pickscore+beta500", "base"), ("pickscore+beta500", "human")}
 
 
 def test_a_policy_is_out_of_date_with_the_labels_of_its_judge(named, tmp_path):
@@ -101,7 +107,8 @@ def test_a_policy_is_out_of_date_with_the_labels_of_its_judge(named, tmp_path):
     run.commit("preferences", turned, part.stem.removeprefix("part-"), "human")
     line = refused(copy, "pickscore", "vs", "human+sft", "--dry-run")
     assert "policies/human+sft/seed-0 was trained on other labels" in line
-    left = json.loads(ddpo("compare", "pickscore", "vs", "pickscore+beta500", "--dry-run", "--json", run=copy).stdout)
+    every = ddpo("compare", "pickscore", "vs", "pickscore+beta500", "--dry-run", "--json", run=copy)
+    left = json.loads(every.stdout)
     assert left["policies"] == ["base", "pickscore/seed-0", "pickscore+beta500/seed-0", "random/seed-0"]
 
 
@@ -123,7 +130,7 @@ def test_an_unknown_policy_is_one_line_with_those_there_are(named, name, said):
 
 
 def test_a_policy_is_not_compared_with_itself(named):
-    assert "two different judges, or policies by name" in refused(named, "ai+beta500", "vs", "pickscore+beta500")
+    assert "are one policy" in refused(named, "ai+beta500", "vs", "pickscore+beta500")
 
 
 def begun(run: Path, policy: str, rows: list[dict[str, Any]], tail: str = "") -> Path:
@@ -200,7 +207,7 @@ def test_why_a_policy_ended_early_is_in_the_report(named, tmp_path):
     copy = Path(shutil.copytree(named, tmp_path / "run"))
     path = copy / "policies" / "human" / "seed-0" / "policy.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": 2, "ended_early": "winners got <worse>"}))
-    row = compared(copy, "human", "vs", "ai")["training"]["human"]
+    (row,) = [row["training"] for row in compared(copy, "human", "vs", "ai")["policies"] if row["policy"] == "human"]
     assert (row["steps"], row["steps_asked"], row["ended_early"]) == ({"0": 2}, 3, {"0": "winners got <worse>"})
     page = (copy / "report" / "index.html").read_text()
     assert "</b>, training seed 0, ended early after 2 of 3 steps: winners got &lt;worse&gt;." in page
