@@ -94,10 +94,14 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequ
     loaded, judging = _load(run, asked, progress)
     for name, scorer in (loaded | judging).items():  # who joins is in the recipe once it has scored
         known = presence.revisions(name, _weights(run, name))
-        opened.record(f"label/{name}", "running", scorer=scorer.recipe, weights=known)
+        opened.record(f"label/{name}", "running", scorer=scorer.recipe, weights=known, **_taken(opened, name, scorer))
     judged: list[Judged] = []
+
+    def spent(name: str, seconds: float, pictures: int) -> None:
+        opened.add(f"label/{name}", seconds=seconds, pictures=pictures)
+
     try:
-        unreadable = scoring.score(run, loaded, prompts, progress)
+        unreadable = scoring.score(run, loaded, prompts, progress, spent)
     except UserError:
         for name in loaded:
             opened.record(f"label/{name}", "failed")
@@ -108,11 +112,18 @@ def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequ
         unreadable += unseen
     judged += [_prefer(run, name, scorer, pairs) for name, scorer in loaded.items()]
     for name, answering in judging.items():
-        unreadable += asking.ask(run, name, answering, pairs, prompts, progress)
+        unreadable += asking.ask(run, name, answering, pairs, prompts, progress, spent)
         judged.append(_answered(run, name, answering, pairs))
     if asked.consensus:
         judged.append(_consensus(run, asked.consensus, pairs))
     return Labels(judged, list({found.image_id: found for found in unreadable}.values()))
+
+
+def _taken(run: Run, name: str, scorer: Scorer | PairJudge) -> dict[str, float]:
+    """What this very scorer has taken in this run before; another one's time, such as with other weights, is not its own."""
+    entry = run.manifest()["made_by"].get(f"label/{name}", {})
+    same = entry.get("scorer") == scorer.recipe
+    return {key: entry.get(key, 0) if same else 0 for key in ("seconds", "pictures")}
 
 
 def _need_people(run: Run, asked: Asked) -> None:

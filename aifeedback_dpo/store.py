@@ -209,6 +209,13 @@ class Run:
             self.write_text(self.root / "README.md", records.card(recipe.name, recipe.about))
         self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
+    def add(self, work: str, **amounts: float) -> None:
+        """Adds to what a piece of work has taken so far, by its entry in the manifest."""
+        manifest = self.manifest()
+        entry = manifest["made_by"].setdefault(work, {})
+        entry |= {name: entry.get(name, 0) + amount for name, amount in amounts.items()}
+        self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
     def saved(self) -> Recipe | None:
         """The recipe in the folder, if any."""
         return saved_recipe(self.root)

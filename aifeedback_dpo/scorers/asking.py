@@ -6,26 +6,33 @@ from PIL import Image
 
 from aifeedback_dpo import engine
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.scorers import Answer, PairJudge
-from aifeedback_dpo.scorers.scoring import Unreadable, reason
+from aifeedback_dpo.scorers import Answer, PairJudge, scoring
+from aifeedback_dpo.scorers.scoring import Spent, Unreadable, reason
 from aifeedback_dpo.store import Run, decode_image
 
 Pair = Mapping[str, str]  # a row of the table `pairs`
 
 
 def ask(
-    run: Run, name: str, judge: PairJudge, pairs: Sequence[Pair], prompts: Mapping[str, str], progress: engine.Progress
+    run: Run,
+    name: str,
+    judge: PairJudge,
+    pairs: Sequence[Pair],
+    prompts: Mapping[str, str],
+    progress: engine.Progress,
+    spent: Spent = scoring.nobody,
 ) -> list[Unreadable]:
     """Asks about the pairs that this judge, with this very recipe, has not been asked about; `prompts` are by image id.
 
-    A pair of which a picture cannot be read is not asked about; the picture is given back.
+    A pair of which a picture cannot be read is not asked about; the picture is given back. Its time is told as that of
+    scorers is, each pair as two pictures.
     """
     unreadable: dict[str, Unreadable] = {}
     album = run.album()
 
     def work(part: engine.Slice[Pair]) -> None:
         encoded = dict(album.images({image_id for pair in part.units for image_id in _sides(pair)}))
-        rows = []
+        rows, began = [], scoring.clock()
         size = run.recipe.label.batch_size
         for start in range(0, len(part.units), size):
             shown = _readable(part.units[start : start + size], encoded, unreadable)
@@ -39,7 +46,9 @@ def ask(
                 )
             rows += [_row(name, judge, pair["pair_id"], said) for (pair, _, _), said in zip(shown, told, strict=True)]
         if rows:
+            seconds = scoring.clock() - began
             run.commit("answers", rows, f"{judge.recipe[:8]}-{part.name}", name)
+            spent(name, seconds, 2 * len(rows))
 
     engine.run(
         pairs,

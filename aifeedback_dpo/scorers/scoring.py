@@ -1,7 +1,8 @@
 """Committed pictures in, committed scores out: what `label` and `compare` both do. A score is computed once, ever."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from aifeedback_dpo import engine
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.scorers import Scorer
 from aifeedback_dpo.store import Run, decode_image
+
+Spent = Callable[[str, float, int], None]
+"""Told after each part: a scorer's name, its seconds, and for how many pictures. What has not been committed is not told."""
+clock = perf_counter
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,22 @@ def reason(error: OSError) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:80]
 
 
+def nobody(name: str, seconds: float, pictures: int) -> None:
+    """Keeps no time."""
+
+
 def score(
-    run: Run, loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress
+    run: Run,
+    loaded: Mapping[str, Scorer],
+    prompts: Mapping[str, str],
+    progress: engine.Progress,
+    spent: Spent = nobody,
 ) -> list[Unreadable]:
     """Scores the pictures (image id -> prompt) that these scorers, by name, with these very weights, have not scored yet.
 
     One pass: a picture is decoded once for all scorers, and what they share (resized pixels, a tower) is computed once.
-    Each commits parts of its own. A picture that cannot be read is left unscored and given back.
+    Each commits parts of its own. A picture that cannot be read is left unscored and given back. A scorer's time is that of
+    its own `score`, in which the first of those that share a tower pays for it, and an equal share of opening pictures.
     """
     if not loaded:
         return []
@@ -50,11 +64,13 @@ def score(
             # scorers that lack the same pictures look at them together, which after a kill may not be all of them
             for names in _alike(ready):
                 stretch = ready[names[0]]
-                found = _score(run, {name: loaded[name] for name in names}, stretch.units, encoded, prompts, unreadable)
+                asked, seconds = {name: loaded[name] for name in names}, dict.fromkeys(names, 0.0)
+                found = _score(run, asked, stretch.units, encoded, prompts, unreadable, seconds)
                 for name in names:
                     if found[name]:
                         rows = [_row(name, loaded[name], *pair, prompts[pair[0]]) for pair in found[name].items()]
                         run.commit("scores", rows, f"{loaded[name].recipe[:8]}-{stretch.name}", name)
+                        spent(name, seconds[name], len(rows))
                     bar.advance(len(stretch.units))
     _warn(run, loaded, prompts, progress)
     return list(unreadable.values())
@@ -107,14 +123,16 @@ def _score(
     encoded: Mapping[str, bytes],
     prompts: Mapping[str, str],
     unreadable: dict[str, Unreadable],
+    seconds: dict[str, float],
 ) -> dict[str, dict[str, float]]:
-    """Scorer -> image id -> number, batch by batch; notes the pictures that would not open."""
+    """Scorer -> image id -> number, batch by batch; notes the pictures that would not open, and adds to the seconds."""
     from aifeedback_dpo.scorers.pixels import Pictures
 
     found: dict[str, dict[str, float]] = {name: {} for name in loaded}
     size = run.recipe.label.batch_size
     for start in range(0, len(image_ids), size):
         images: dict[str, Image.Image] = {}
+        began = clock()
         for image_id in image_ids[start : start + size]:
             try:
                 images[image_id] = decode_image(encoded[image_id])
@@ -123,8 +141,11 @@ def _score(
         if not images:
             continue
         pictures, texts = Pictures.of(list(images.values())), [prompts[image_id] for image_id in images]
+        opening = (clock() - began) / len(loaded)
         for name, scorer in loaded.items():
+            began = clock()
             numbers = checked(name, scorer.score(pictures, texts), len(images))
+            seconds[name] += clock() - began + opening
             found[name] |= dict(zip(images, map(float, numbers), strict=True))
     return found
 

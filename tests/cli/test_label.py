@@ -1,5 +1,6 @@
 """`ddpo label` with judges of every kind, on a run written by hand: no model, so that it is fast."""
 
+import itertools
 import json
 import math
 import sys
@@ -294,6 +295,43 @@ def test_stopped_at_any_commit_and_run_again_equals_straight(run, monkeypatch):
         assert {name: data for name, data in files(stopped.root).items() if name.startswith(tables)} == wanted
 
 
+def taken(run: Run, name: str) -> tuple[float, int]:
+    entry = run.manifest()["made_by"][f"label/{name}"]
+    return entry["seconds"], entry["pictures"]
+
+
+def test_what_each_scorer_takes_adds_up_over_a_stop(run, monkeypatch):
+    ask = ("-s", own("Warmth"), "-s", own("Coolness"))
+    monkeypatch.setattr(scoring, "clock", itertools.count().__next__)  # a second from each look at it to the next
+    real, left = Run.commit, [None] * 4
+
+    def commit(self, *arguments):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "commit", commit)
+        assert ddpo("label", *ask, run=run.root).exit_code == 130
+    said(*ask, run=run)
+    # Parts of 5, 5 and 2 pictures in batches of 2: three, three and one. A batch is opened in a second and each of three
+    # scorers takes one: 4/3 s each. The stop came when warmth had committed the second part, so the other two looked at it
+    # alone: 3/2 s a batch.
+    assert taken(run, "warmth") == (pytest.approx(7 * 4 / 3), 12)
+    assert taken(run, "coolness") == (pytest.approx(4 * 4 / 3 + 3 * 3 / 2), 12)
+    said(*ask, run=run)
+    assert taken(run, "warmth") == (pytest.approx(7 * 4 / 3), 12)
+
+
+def test_the_time_of_other_weights_is_not_a_scorers_own(run):
+    run.record("label/warmth", "done", scorer="of other weights", seconds=1e6, pictures=1000)
+    said("-s", own("Warmth"), run=run)
+    seconds, pictures = taken(run, "warmth")
+    assert seconds < 1e6
+    assert pictures == 12
+
+
 def test_prompts_that_were_cut_are_counted_once_a_scorer(run, monkeypatch):
     class Short:
         preference, recipe = scorers.Preference(None, "a test"), "r"
@@ -481,6 +519,7 @@ def test_a_judge_of_pairs_that_was_stopped_goes_on_where_it_was(run, monkeypatch
     monkeypatch.setattr(scorers, "load_judge", lambda name, weights: judge)
     said("-s", "vlm", run=run)
     assert len(judge.asked) == 12 - 5  # the first part of five pairs was committed
+    assert taken(run, "vlm")[1] == 2 * 12  # two pictures a pair, those asked before the stop included
     assert len(run.rows("answers", name="vlm")) == 12
 
 
