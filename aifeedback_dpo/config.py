@@ -7,6 +7,7 @@ loading: settings are frozen, and one setting never changes another.
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -30,7 +31,9 @@ def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     """
     source = dict(recipe) if isinstance(recipe, Mapping) else _read(recipe)
     try:
-        merged = OmegaConf.merge(_extended(source), OmegaConf.from_dotlist([_checked(item) for item in overrides]))
+        merged = _extended(source)
+        if overrides:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([_checked(item) for item in overrides]))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
         raise UserError(f"recipe: {' '.join(str(error).split())}") from error
@@ -82,17 +85,24 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         raise UserError(f"{_unknown(text)}; or give the path of a YAML file")
     source = Path(text) if is_path else _shipped() / f"{text}.yaml"
     try:
-        loaded = OmegaConf.to_container(OmegaConf.create(source.read_text(encoding="utf-8")))
+        loaded = _parsed(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe {text} cannot be read: {error.strerror}") from error
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {text} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"recipe {text} must be a mapping of keys to values")
-    parent = loaded.get("extends")
+    values = {str(key): value for key, value in loaded.items()}
+    parent = values.get("extends")
     if is_path and isinstance(parent, str) and _is_path(parent):
-        loaded["extends"] = str(Path(text).parent / parent)
-    return {str(key): value for key, value in loaded.items()}
+        values["extends"] = str(Path(text).parent / parent)
+    return values
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """What a YAML says, not to be changed: a stage reads its run's recipe again and again, and parsing is most of that."""
+    return OmegaConf.to_container(OmegaConf.create(text))
 
 
 def _unknown(name: str) -> str:
