@@ -1,5 +1,6 @@
 """Shared fixtures. No test reaches a network: the hub is switched off before anything can import it."""
 
+import atexit
 import gc
 import multiprocessing
 import os
@@ -7,12 +8,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 from typer.testing import CliRunner, Result
+
+gc.disable()  # until all is imported, which leaves nothing to collect
+atexit.register(gc.unfreeze)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -52,14 +57,16 @@ def ddpo_process(*arguments: str, cwd: Path, before: str = "") -> subprocess.Com
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, and of them those that fork: what is long is not left to the end, and one worker forks it all."""
+    items.sort(key=lambda item: (not item.get_closest_marker("slow"), not hasattr(item.module, "Forked")))
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays; the collector need not go through it again and again."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()
+    gc.enable()
 
 
 class Forked:
@@ -74,9 +81,8 @@ class Forked:
         context = multiprocessing.get_context("forkserver")
         imports = ("tests.conftest", "aifeedback_dpo.cli.app", "aifeedback_dpo.dpo.train", "torch.distributed.fsdp")
         context.set_forkserver_preload([*imports])
-        descriptor, says = tempfile.mkstemp()
-        os.close(descriptor)
-        self._says = Path(says)
+        self._says = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, self._says)
         told = [*arguments, "--run", str(run)]
         self._process = context.Process(target=_forked, args=(told, dict(environment or {}), before, self._says))
         self._process.start()
@@ -88,14 +94,23 @@ class Forked:
 
     @property
     def said(self) -> str:
+        """What it wrote to stderr."""
         self._process.join()
-        return self._says.read_text()
+        return (self._says / "2").read_text()
+
+    @property
+    def printed(self) -> str:
+        """What it wrote to stdout."""
+        self._process.join()
+        return (self._says / "1").read_text()
 
 
 def _forked(told: list[str], environment: Mapping[str, str], before: str, says: Path) -> None:
-    with says.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    gc.freeze()
+    gc.enable()
+    for descriptor in (1, 2):
+        with (says / str(descriptor)).open("w") as file:
+            os.dup2(file.fileno(), descriptor)
     os.environ.update(environment)
     exec(before, {})
     from aifeedback_dpo.cli.app import app

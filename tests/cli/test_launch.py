@@ -273,6 +273,14 @@ def test_what_is_wrong_is_told_before_anything_is_launched(untrained, monkeypatc
 
 
 @pytest.mark.slow
+def test_training_ends_with_its_launcher(finished, monkeypatch):
+    began = []
+    monkeypatch.setattr(launch, "end_with_launcher", lambda: began.append(True))
+    assert ddpo("train", "--dry-run", run=finished).exit_code == 0
+    assert began
+
+
+@pytest.mark.slow
 def test_nothing_is_launched_where_all_is_trained(finished, monkeypatch):
     monkeypatch.setattr(launch, "launch", lambda *_: pytest.fail("launched"))
     assert ddpo("train", "--num-processes", "2", run=finished).exit_code == 0

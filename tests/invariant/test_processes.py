@@ -1,10 +1,7 @@
 """Training in two processes is training in one, sharded or not: the same trajectory, and stopped and run again the same."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,26 +22,22 @@ ALL = (*FULL, "train.ema=0.5", "train.held_out.pairs=2", "train.held_out.every=1
 
 ZERO2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"}
 
-# Ends the first process at a commit of a checkpoint, and before it the launcher, if one is to be ended too.
+# Ends the first process at a commit of a checkpoint.
 KILL = """
 import os, pathlib, signal
 real, seen = pathlib.Path.replace, []
 def replace(self, target):
     seen.append(target)
-    if os.environ.get("RANK") == "0" and sum(str(path).endswith(".pt") for path in seen) == {commits}:
-        for process in {processes}:
-            os.kill(process, signal.SIGKILL)
+    if os.environ["RANK"] == "0" and sum(str(path).endswith(".pt") for path in seen) == {commits}:
+        os.kill(os.getpid(), signal.SIGKILL)
     return real(self, target)
 pathlib.Path.replace = replace
 """
-
-
-def launched(run: Path, *arguments: str, before: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`ddpo train --num-processes 2`; a folder `before` has a sitecustomize.py that every process runs first."""
-    told = ("train", "--run", str(run), "--num-processes", "2", "train.micro_batch_size=1", "--json", *arguments)
-    given = {**os.environ, "PYTHONPATH": str(before)} if before else None
-    command = [sys.executable, "-m", "aifeedback_dpo", *told]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=given)
+# Nobody launched these, who would end one that waits after an error.
+AT_ONCE = """
+from aifeedback_dpo.cli import launch
+launch.A_MOMENT = launch.A_FEW = launch.A_WHILE = 0
+"""
 
 
 def joined(
@@ -56,7 +49,7 @@ def joined(
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     told = ("train", "train.micro_batch_size=1", *arguments)
     ranks = ({**shared, "RANK": rank, "LOCAL_RANK": rank, **(place or {})} for rank in ("0", "1"))
-    both = [Forked(*told, run=run, environment=rank, before=before) for rank in ranks]
+    both = [Forked(*told, run=run, environment=rank, before=AT_ONCE + before) for rank in ranks]
     return [process.exit_code for process in both], both[0].said
 
 
@@ -90,10 +83,11 @@ def test_two_processes_train_three_judges_at_once_as_one_process_does(alone, str
 def test_two_processes_train_three_judges_at_once_on_a_base_that_is_sharded(alone, tmp_path):
     """Also where a judge has decided none of the pairs that one of them holds."""
     run = labelled.write(tmp_path)
-    done = launched(run, "--launcher", "fsdp2", *LORA)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["policies"]) == 3  # one document, of the first process
-    assert done.stderr.count("Loading shapes") == 1
+    micro = "train.micro_batch_size=1"
+    launched = Forked("train", "--num-processes", "2", "--launcher", "fsdp2", "--json", micro, *LORA, run=run)
+    assert launched.exit_code == 0, launched.said
+    assert len(json.loads(launched.printed)["policies"]) == 3  # one document, of the first process
+    assert launched.said.count("Loading shapes") == 1
     labelled.assert_alike(alone, run, close=labelled.REORDERED)
 
 
@@ -120,18 +114,16 @@ def said_by_the_reference(run: Path) -> dict[tuple[str, int], tuple[float, float
 def test_a_policy_that_is_stopped_is_told_alike_by_all_processes(tmp_path):
     """The checkpoint that is kept must not be deleted, which a process that looked for the policy would ask for."""
     run = labelled.write(tmp_path)
-    place = {"LOCAL_RANK": "0"}  # as each task of srun has it: none waits to be ended
-    codes, said = joined(run, "--judge", "human", "train.guard.spike=1.0001", place=place)
+    codes, said = joined(run, "--judge", "human", "train.guard.spike=1.0001")
     assert codes == [1, 1], said
     assert "human (simulated), seed 0 was stopped at step" in said
 
 
 def test_two_processes_killed_and_run_again_equal_straight_ones_bit_for_bit(straight, tmp_path):
-    run = labelled.write(tmp_path / "run")
-    both = "(os.getppid(), os.getpid())"
+    run = labelled.write(tmp_path)
     # the fifth of three judges that save in turn is the second judge's of the second step
-    (tmp_path / "sitecustomize.py").write_text(KILL.format(commits=5, processes=both))
-    assert launched(run, *LORA, before=tmp_path).returncode == -9
+    codes, said = joined(run, *LORA, before=KILL.format(commits=5))
+    assert codes[0] == -9 and codes[1] != 0, said
     assert_was_killed(run)
     codes, said = joined(run, *LORA)
     assert codes == [0, 0], said
@@ -152,9 +144,9 @@ def test_two_processes_train_all_weights_as_one_process_does(tmp_path):
 
 def test_all_weights_that_are_sharded_and_killed_and_go_on_end_as_in_one_process(tmp_path):
     """With a running mean, held-out pairs, pictures that all draw together, and shares of a batch that are all ties."""
-    alone, two = (labelled.write(tmp_path / name, eval_prompts=1) for name in ("alone", "two"))
+    alone, two = (labelled.write(tmp_path / name, "generate.steps=2", eval_prompts=1) for name in ("alone", "two"))
     labelled.train(alone, *ALL)
-    codes, said = joined(two, *ALL, place=ZERO2, before=KILL.format(commits=3, processes="(os.getpid(),)"))
+    codes, said = joined(two, *ALL, place=ZERO2, before=KILL.format(commits=3))
     assert codes[0] == -9 and codes[1] != 0, said
     assert_was_killed(two)
     codes, said = joined(two, *ALL, place=ZERO2)
