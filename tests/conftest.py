@@ -21,6 +21,7 @@ atexit.register(gc.unfreeze)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.fsync = lambda descriptor: None  # milliseconds a file, for a power cut, which no test makes
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from a second thread, and tests run beside each other
 
 # Tensor shapes in the type hints of the numerics are checked at run time.

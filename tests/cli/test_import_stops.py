@@ -11,7 +11,7 @@ from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.store import Run
 from tests import published
 from tests.cli.test_import import assert_said, files, imported
-from tests.conftest import Forked, ddpo
+from tests.conftest import ddpo, ddpo_process
 from tests.published import EVERY, Published, Said, picture, write_parquet
 
 
@@ -62,7 +62,7 @@ def once(self, table, rows, part, name=None):
     if table == "pairs" and part.endswith("-000000008"):
         os.kill(os.getpid(), signal.SIGKILL)
 Run.commit = once"""
-    assert Forked(*told, run=tmp_path / "killed", before=killed).exit_code == -9
+    assert ddpo_process(*told, "--run", "killed", cwd=tmp_path, before=killed).returncode == -9
     monkeypatch.setattr(slices, "ROWS", 4)
     for name in ("killed", "straight"):
         assert ddpo(*told, run=tmp_path / name).exit_code == 0

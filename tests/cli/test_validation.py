@@ -27,7 +27,7 @@ LEFT, TOP = 240 + 2 * GAP, 20 + 20 + 2 * GAP  # a column for prompts; a line for
 LORA = ("--judge", "human", "--judge", "random", "train.held_out.pairs=3", "train.learning_rate=0.02")
 WAYS = {
     "lora": LORA,
-    "lora, the mean kept": (*LORA[:2], "train.ema=0.5", "train.learning_rate=0.02"),
+    "lora, the mean kept": ("--judge", "random", "train.ema=0.5", "train.learning_rate=0.02"),
     "full": ("--judge", "human", "train.method=full", "train.learning_rate=3e-4"),
 }
 

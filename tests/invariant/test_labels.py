@@ -1,11 +1,14 @@
 """What must not change when pairs, batches or judges do, through the command line."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from aifeedback_dpo import config, records
 from aifeedback_dpo.scorers import scoring
 from aifeedback_dpo.store import Run
-from tests.conftest import TINY, ddpo
+from tests.conftest import ddpo
 
 pytestmark = pytest.mark.slow
 
@@ -16,15 +19,11 @@ def scores(folder, name):
 
 
 def test_a_batch_of_one_gives_the_scores_of_a_batch(finished, tmp_path):
-    single = tmp_path / "run"
-    assert ddpo("generate", *TINY, run=single).exit_code == 0
-    assert (
-        ddpo("label", "-s", "pickscore", "-s", "clip", "-s", "aesthetic", "label.batch_size=1", run=single).exit_code
-        == 0
-    )
-    together = tmp_path / "together"
-    assert ddpo("generate", *TINY, run=together).exit_code == 0
-    assert ddpo("label", "-s", "pickscore", "-s", "clip", "-s", "aesthetic", run=together).exit_code == 0
+    asked = ("label", "-s", "pickscore", "-s", "clip", "-s", "aesthetic")
+    single, together = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("single", "together"))
+    for run, size in ((single, ("label.batch_size=1",)), (together, ())):
+        shutil.rmtree(run / "scores")
+        assert ddpo(*asked, *size, run=run).exit_code == 0
     for name in ("pickscore", "clip", "aesthetic"):
         one, many = scores(single, name), scores(together, name)
         assert one.keys() == many.keys()
