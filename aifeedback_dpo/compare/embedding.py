@@ -232,7 +232,7 @@ def _read(folder: Path, wanted: set[str]) -> Iterator[tuple[str, Rows]]:
     """What is kept of these pictures; the rows of a part without any of them are not read."""
     for path in sorted(folder.glob("part-*.npz")):
         try:
-            with np.load(path, allow_pickle=False) as part:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
                 ids = [one.decode() for one in part["ids"]]
                 if not wanted.isdisjoint(ids):
                     yield from ((one, row) for one, row in zip(ids, part["rows"], strict=True) if one in wanted)
