@@ -42,8 +42,7 @@ FRECHET = (
     "again from these are further apart"
 )
 KERNEL = (
-    "the squared kernel distance of {sizes}, in the features of {space}; around 0, or a little below, where the two cannot be "
-    "told apart"
+    "the squared kernel distance of {sizes}, in the features of {space}; 0, or below, where they cannot be told apart"
 )
 
 
@@ -230,21 +229,25 @@ def _apart(
     gamma: float | None = None,
 ) -> Iterator[Told]:
     """Fréchet and kernel distances of sets: each policy's pictures from the base's, and everybody's from real ones."""
-    others = {BASE: asked.pictures[BASE], REFERENCE: sorted(asked.real)}
+    real = list(asked.real)
     wanted = [
         (policy, against, guard, guard == names[1])
         for policy in asked.pictures
-        for against, theirs in others.items()
+        for against in (BASE, *([REFERENCE] if real else []))
         for guard in names
-        if policy != against and theirs
+        if policy != against
     ]
     shown = engine.Silent() if isinstance(eye, Blind) else progress
     with shown.task(f"Distances of sets of pictures by {eye.about}", len(wanted)) as bar:
         for policy, against, guard, kernels in wanted:
-            ids, theirs = asked.pictures[policy], others[against]
+            pairs = sorted(zip(asked.pictures[policy], asked.pictures[BASE], strict=True))
+            ids = [image for image, _ in pairs]
+            theirs = [image for _, image in pairs] if against == BASE else real
             prompts = len({asked.prompts[image] for image in ids})
             try:
-                told = distances.measure(run, eye, ids, theirs, shelf, kernels=kernels, gamma=gamma)
+                told = distances.measure(
+                    run, eye, ids, theirs, shelf, kernels=kernels, gamma=gamma, paired=against == BASE
+                )
                 value, caution = Estimate(*told, prompts), _distrust(eye, ids, theirs, prompts, kernels=kernels)
             except ModelMissing as error:
                 value, caution = _nothing(), str(error)
@@ -265,8 +268,8 @@ def _distrust(eye: Eye, ids: Sequence[str], others: Sequence[str], prompts: int,
         told.append("pictures of one prompt count as independent here, so its interval is too narrow")
     if not kernels and fewest < MANY:
         told.append(
-            f"{fewest} pictures bias it upwards: it compares with values of as many, {len(ids)} and {len(others)}, and with no "
-            "published one"
+            f"{fewest} pictures bias it: it compares with values of as many, {len(ids)} and {len(others)}, and with none "
+            "that is published"
         )
     return "; ".join(told) or None
 

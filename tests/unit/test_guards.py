@@ -180,6 +180,16 @@ def test_the_kernel_distance_of_two_points_by_hand():
     assert distances.kernel(one, one, confidence=0.95) == (0.0, 0.0, 0.0)
 
 
+def test_pictures_of_one_prompt_and_seed_are_not_compared_with_each_other():
+    # Of a set against itself each row meets itself, with the kernel's largest value, between the sets and not within them:
+    # that is below 0. Without those meetings the sums between and within are the same.
+    rows = np.tile(np.eye(2), (4, 1))
+    assert distances.kernel(rows, rows, confidence=0.95, gamma=1.0, paired=True) == (0.0, 0.0, 0.0)
+    assert distances.kernel(rows, rows, confidence=0.95, gamma=1.0)[0] < 0
+    one, other = np.tile([1.0, 0.0], (6, 1)), np.tile([0.0, 1.0], (6, 1))
+    assert distances.kernel(one, other, confidence=0.95, gamma=1.0, paired=True) == (14.0, 14.0, 14.0)
+
+
 def test_the_interval_of_a_kernel_distance_is_that_of_all_rows_and_not_of_a_subset(monkeypatch):
     from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -220,12 +230,21 @@ def test_distances_are_measured_in_the_space_of_the_clip_and_kept(run, colours, 
         "high": None,
         "prompts": PROMPTS,
     }
-    assert "8 pictures bias it upwards" in found(rows, "fd-clip", "base")["caution"]
+    assert "8 pictures bias it" in found(rows, "fd-clip", "base")["caution"]
     assert found(rows, "kid-clip", "base")["value"]["value"] == pytest.approx(2 * (255**2 + 1) ** 3 - 2)
     assert found(rows, "kid-clip", "base")["caution"] is None
     monkeypatch.setattr(distances, "frechet", None)
     monkeypatch.setattr(distances, "kernel", None)
     assert guards.measure(run, asked, {}, Silent()) == rows
+
+
+def test_a_policy_that_draws_what_the_base_draws_is_at_no_distance_from_it(run, colours):
+    pictures = [[colour] for colour in (RED, GREEN, BLUE, (9, 9, 9)) * 2]
+    asked = {name: firsts(drawn(run, name, pictures)) for name in ("base", "ai")}
+    rows = guards.measure(run, asked, {}, Silent())
+    assert found(rows, "kid-clip", "base")["value"] == {"value": 0.0, "low": 0.0, "high": 0.0, "prompts": 8}
+    assert found(rows, "fd-clip", "base")["value"]["value"] == pytest.approx(0, abs=1e-3)  # of covariances of about 1e4
+    assert found(rows, "clip-i", "base")["value"]["value"] == pytest.approx(1)
 
 
 # -- real pictures ---------------------------------------------------------------------------------------------------
@@ -404,7 +423,7 @@ def test_fid_and_kid_are_torch_fidelitys(run, tmp_path, monkeypatch):
         run.commit("images", rows, policy)
         asked[policy] = [row["image_id"] for row in rows]
     run = Run(run.root, config.load("shapes", [f"compare.inception={tmp_path / 'weights.pth'}"]))
-    told = guards.measure(scorers_of(run, "random"), asked, {}, Silent())
+    told = guards.measure(scorers_of(run, "random"), asked, {}, Silent(), reference=folders["base"])
     theirs = calculate_metrics(
         input1=str(folders["ai"]),
         input2=str(folders["base"]),
@@ -420,9 +439,10 @@ def test_fid_and_kid_are_torch_fidelitys(run, tmp_path, monkeypatch):
         cache=False,
         verbose=False,
     )
-    fid, kid = (found(told, guard, "base")["value"] for guard in ("fid", "kid"))
+    fid, kid = (found(told, guard, "reference")["value"] for guard in ("fid", "kid"))
     assert fid["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert kid["value"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
     half = 1.959964 * theirs["kernel_inception_distance_std"]
     assert kid["high"] - kid["value"] == pytest.approx(half, rel=1e-3)
+    assert found(told, "fid", "base")["value"]["value"] == pytest.approx(fid["value"])  # of the same pictures
     assert "weights.pth is not the published Inception" in found(told, "fid", "base")["caution"]
