@@ -68,6 +68,11 @@ def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tup
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with nested settings on top. Raises UserError as `load` does."""
+    return load(OmegaConf.to_container(OmegaConf.merge(recipe.model_dump(mode="json"), settings)))  # type: ignore[arg-type]
+
+
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML, every default written out."""
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))

@@ -28,9 +28,13 @@ def open_run(root: Path | None, recipe: str | None, overrides: Sequence[str] = (
     folder = root or Path("runs") / (config.load(recipe).name if recipe else "shapes")
     saved = saved_recipe(folder)
     if recipe is None and saved is not None:
-        wanted = config.load(saved.model_dump(mode="json"), overrides)
-    else:
-        wanted = config.load(recipe or "shapes", overrides)
+        return held_to(folder, config.load(saved.model_dump(mode="json"), overrides))
+    return held_to(folder, config.load(recipe or "shapes", overrides))
+
+
+def held_to(folder: Path, wanted: Recipe) -> Run:
+    """The run of a folder with this very recipe. Raises UserError as `open_run` does."""
+    saved = saved_recipe(folder)
     if saved is None:
         return Run(folder, wanted)
     run = Run(folder, _with_judges(wanted, saved))

@@ -17,6 +17,7 @@ from aifeedback_dpo.cli import (
     recipes,
     scorers,
     status,
+    study,
     train,
 )
 
@@ -33,6 +34,7 @@ app.command(rich_help_panel="The loop")(generate.generate)
 app.command(rich_help_panel="The loop")(label.label)
 app.command(rich_help_panel="The loop")(train.train)
 app.command(rich_help_panel="The loop")(compare.compare)
+app.command(rich_help_panel="The loop")(study.study)
 app.command(rich_help_panel="People")(annotate.annotate)
 app.command("import", rich_help_panel="People")(import_.import_)
 app.command(rich_help_panel="People")(export.export)

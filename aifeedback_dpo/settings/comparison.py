@@ -43,7 +43,9 @@ class ImportedSet(Settings):
 
     format: str
     path: str
-    options: tuple[str, ...] = Field((), description="further options of `ddpo import`, as on its command line")
+    split: str | None = None
+    limit: Count | None = Field(None, description="rows to read")
+    skip_ties: bool = False
 
 
 class ImageSource(Settings):

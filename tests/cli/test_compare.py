@@ -22,10 +22,10 @@ def compared(run: Path, *arguments: str) -> dict[str, Any]:
 
 
 def refused(run: Path, *arguments: str, code: int = 2) -> str:
-    """The one line that is said."""
+    """The one line that says why."""
     result = ddpo("compare", *arguments, run=run)
     assert result.exit_code == code, result.output
-    (line,) = result.stderr.splitlines()
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("ddpo: ")]
     return line
 
 
