@@ -213,7 +213,7 @@ def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     for name, count in found["trained_on"].items():
         yield f"{_title(result, name)} was trained on {count} of the {found['prompts']} prompts of {found['set']}."
     for row in found["guards"]:
-        if row["guard"] == "spread" and row.get("caution"):
+        if row["guard"] == "spread" and row["against"] == BASE and row["value"]["value"] is not None and row["caution"]:
             yield f"{where}{_title(result, row['policy'])}: {row['caution']}"
 
 

@@ -77,6 +77,8 @@ def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> 
     sets = _sets(run, asked) if meant else []
     found = policies.chosen(run, meant, beside, progress.note if progress else None) if meant else []
     _refuse_met(run, found, sets)
+    for chosen in sets:
+        guards.check(run.recipe.compare, chosen.suite.reference if chosen.suite else None)
     compared = [one.name for one in meant]
     if compared == [BASE]:
         raise UserError(
@@ -259,7 +261,12 @@ def _guards(planned: Planned, chosen: PromptSet, progress: engine.Progress, *, s
     )
     reference = chosen.suite.reference if chosen.suite else None
     own = planned.run.recipe.compare.reference
-    return guards.measure(planned.run, pictures, several, progress, reference=reference or (Path(own) if own else None))
+    paired = None
+    if chosen.suite and reference:
+        real = {item.prompt: reference / item.data["image"] for item in chosen.suite.items if "image" in item.data}
+        paired = {prompt: real[prompt] for prompt in chosen.prompts if prompt in real} or None
+    folder = reference or (Path(own) if own else None)
+    return guards.measure(planned.run, pictures, several, progress, reference=folder, paired=paired)
 
 
 def _published(planned: Planned, chosen: PromptSet, scored: Scored) -> dict[str, Any]:

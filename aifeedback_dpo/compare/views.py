@@ -1,0 +1,114 @@
+"""What each judge of a run said of its pairs, in columns: read once, aligned by pair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aifeedback_dpo.records import CONTROL, HUMAN, packed_ids
+from aifeedback_dpo.shapes import grammar
+from aifeedback_dpo.store import Run
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Said:
+    """One judge's view, NaN where it has none: p_a, the margin behind it, and on how many votes it stands."""
+
+    p_a: Array
+    margin: Array
+    votes: Array
+    rule: str | None
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.p_a)
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The pairs of a run and what its judges say of each."""
+
+    run: Run
+    pairs: pa.Table
+    said: dict[str, Said]
+
+    @cached_property
+    def prompts(self) -> NDArray[np.str_]:
+        """The prompt's id of each pair."""
+        return np.array(self.pairs.column("prompt_id").to_pylist(), dtype=str)
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Prompt id -> prompt."""
+        table = self.run.read("prompts", ["prompt_id", "prompt"])
+        return dict(zip(table.column("prompt_id").to_pylist(), table.column("prompt").to_pylist(), strict=True))
+
+    def sides(self) -> tuple[list[str], list[str]]:
+        """The image ids of each pair."""
+        return self.pairs.column("image_a").to_pylist(), self.pairs.column("image_b").to_pylist()
+
+    def models(self) -> tuple[list[str], list[str]]:
+        """Which model drew each side: its name, or its revision where two of one name differ."""
+        table = self.run.read("images", ["image_id", "model", "steps", "guidance"])
+        columns = [table.column(name).to_pylist() for name in table.column_names]
+        drawn = {image: _model(model, steps, guidance) for image, model, steps, guidance in zip(*columns, strict=True)}
+        one, other = self.sides()
+        return [drawn.get(image, "unknown") for image in one], [drawn.get(image, "unknown") for image in other]
+
+    def categories(self) -> NDArray[np.str_] | None:
+        """The grammar's category of each pair's prompt; None where some prompt is not of the grammar."""
+        scenes = {key: grammar.parse(text) for key, text in self.texts.items()}
+        if any(scenes.get(prompt) is None for prompt in set(self.prompts.tolist())):
+            return None
+        return np.array([scene.category for prompt in self.prompts.tolist() if (scene := scenes[prompt])], dtype=str)
+
+    def words(self) -> Array:
+        """How many words each pair's prompt has."""
+        lengths = {key: float(len(text.split())) for key, text in self.texts.items()}
+        return np.array([lengths.get(prompt, np.nan) for prompt in self.prompts.tolist()])
+
+
+def _model(name: str, steps: int | None, guidance: float | None) -> str:
+    """A model as it drew; one that was imported has no settings."""
+    return name if steps is None else f"{name}, {steps} steps, guidance {guidance:g}"
+
+
+def known(run: Run) -> list[str]:
+    """The judges that have preferences: people first, coin tosses last."""
+    found = sorted({path.parent.name for path in run.parts("preferences")})
+    found = [judge for judge in found if run.read("preferences", ["pair_id"], judge).num_rows]
+    listed = [judge for judge in run.recipe.label.scorers if judge in found]
+    others = [judge for judge in found if judge not in listed and judge != HUMAN]
+    ordered = [
+        HUMAN,
+        *(judge for judge in listed if judge != CONTROL),
+        *(judge for judge in others if judge != CONTROL),
+    ]
+    return [judge for judge in (*ordered, CONTROL) if judge in found]
+
+
+def read(run: Run, judges: Sequence[str]) -> Views:
+    """Everything that these judges said. Rows of pairs that are no longer in the run are left out."""
+    pairs = run.read("pairs", ["pair_id", "prompt_id", "image_a", "image_b"])
+    ids = packed_ids(pairs.column("pair_id"))
+    order = np.argsort(ids, kind="stable")
+    return Views(run, pairs, {judge: _said(run, judge, ids, order) for judge in judges})
+
+
+def _said(run: Run, judge: str, ids: NDArray[np.bytes_], order: NDArray[np.int_]) -> Said:
+    table = run.read("preferences", ["pair_id", "p_a", "margin", "votes", "rule"], judge)
+    p_a, margin, votes = (np.full(len(ids), np.nan) for _ in range(3))
+    if len(ids) and table.num_rows:
+        theirs = packed_ids(table.column("pair_id"))
+        at = np.minimum(np.searchsorted(ids, theirs, sorter=order), len(ids) - 1)
+        rows = order[at]
+        met = ids[rows] == theirs
+        for column, name in ((p_a, "p_a"), (margin, "margin"), (votes, "votes")):
+            column[rows[met]] = table.column(name).to_numpy(zero_copy_only=False)[met]
+    rule = table.column("rule")[0].as_py() if table.num_rows else None
+    return Said(p_a, margin, np.where(np.isnan(votes), 1.0, votes), rule)
