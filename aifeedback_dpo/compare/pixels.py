@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aifeedback_dpo import engine
 from aifeedback_dpo.compare import bias
+from aifeedback_dpo.compare.truth import broken
 from aifeedback_dpo.compare.views import Views
 from aifeedback_dpo.store import decode_image
 

@@ -77,8 +77,8 @@ def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> 
     sets = _sets(run, asked) if meant else []
     found = policies.chosen(run, meant, beside, progress.note if progress else None) if meant else []
     _refuse_met(run, found, sets)
-    for chosen in sets:
-        guards.check(run.recipe.compare, chosen.suite.reference if chosen.suite else None)
+    for prompts in sets:
+        guards.check(run.recipe.compare, prompts.suite.reference if prompts.suite else None)
     compared = [one.name for one in meant]
     if compared == [BASE]:
         raise UserError(
