@@ -32,7 +32,7 @@ PAIRS = 6
 @pytest.fixture(scope="module")
 def browser():
     with playwright_api.sync_playwright() as running:
-        opened_browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened_browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened_browser
         opened_browser.close()
 
@@ -146,7 +146,7 @@ def test_a_session_by_mouse(browser, run: Run):
         guest = Guest(browser, there, address)
         for what in ("#answer-left img", "#answer-right", "#answer-tie", "#answer-undo", "#answer-both_bad"):
             guest.click(what)
-        guest.page.dblclick("#answer-left")  # at most one vote a pair
+        guest.after(lambda: guest.page.dblclick("#answer-left"))  # at most one vote a pair
         guest.page.wait_for_load_state("networkidle")
         guest.ready()
         answered = [showing.pair_id for showing in there.journal.showings() if showing.counts]
