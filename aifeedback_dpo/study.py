@@ -9,6 +9,7 @@ Pick-a-Pic's pictures, scorers other ones). Here both vary alone. Every stage go
 study: it is its stages, in order.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,9 +42,7 @@ class Arm:
         """The run with the settings of training that make this variant."""
         if not name:
             return self.run
-        study = self.run.recipe.study
-        assert study is not None
-        settings = {"train": {**study.variants[name].train, "name": name}}
+        settings = {"train": {**_study(self.run.recipe).variants[name].train, "name": name}}
         return replace(self.run, recipe=config.changed(self.run.recipe, settings))
 
     def policies(self) -> Iterator[tuple[str, int]]:
@@ -83,6 +82,8 @@ def _arm(run: Run, study: Study, name: str) -> Arm:
     settings: dict[str, Any] = dict(source.settings)
     if source.imported:
         settings["prompts"] = {**settings.get("prompts", {}), "source": IMPORTED}
+    if source.prompts_of:
+        settings["prompts"] = {**settings.get("prompts", {}), **_prompts_of(run.root, source.prompts_of)}
     try:
         recipe = config.changed(run.recipe, settings)
         arm = Arm(name, source, opening.held_to(run.root / name, recipe), {}, {})
@@ -99,6 +100,32 @@ def _arm(run: Run, study: Study, name: str) -> Arm:
     return replace(arm, trained={variant: names for variant, names in trained.items() if names}, without=without)
 
 
+def _prompts_of(root: Path, name: str) -> dict[str, Any]:
+    """The prompts of another source as a file of the study, the held-out ones last; without it, where it will be."""
+    path = root / f"{name}-prompts.jsonl"
+    if not path.exists():
+        return {"source": str(path), "column": "prompt"}
+    splits = [json.loads(line)["split"] for line in path.read_text(encoding="utf-8").splitlines()]
+    counts = {split: splits.count(split) for split in ("train", "eval")}
+    return {"source": str(path), "column": "prompt", **counts}
+
+
+def _keep_prompts(study: Opened, arm: Arm) -> None:
+    """Writes the file of `_prompts_of`, once for all."""
+    path = study.root / f"{arm.name}-prompts.jsonl"
+    asked = any(source.prompts_of == arm.name for source in _study(study.recipe).images.values())
+    if asked and not path.exists():
+        rows = arm.run.rows("prompts", ["prompt", "split"])
+        ordered = sorted(rows, key=lambda row: row["split"] == "eval")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
+        arm.run.write_text(path, text)
+
+
+def _study(recipe: Recipe) -> Study:
+    assert recipe.study is not None
+    return recipe.study
+
+
 def _have_people(arm: Arm) -> bool:
     """Whether human preferences are there, or will be once the pictures are."""
     settings = arm.run.recipe.label
@@ -113,6 +140,8 @@ def plan(study: Opened) -> list[dict[str, Any]]:
         pairs = len(run.done("pairs"))
         if arm.source.imported:
             rows.append(_row(arm, "import", arm.source.imported.path, pairs, None))
+        elif arm.source.prompts_of and not Path(run.recipe.prompts.source).exists():
+            rows.append(_row(arm, "generate", f"the prompts of {arm.source.prompts_of}, once they are there", 0, None))
         else:
             drawn = generate.plan(run)
             rows.append(_row(arm, "generate", f"{drawn.prompts} prompts", drawn.images_done, drawn.images))
@@ -144,17 +173,21 @@ def make(study: Opened, progress: engine.Progress) -> None:
     from aifeedback_dpo.dpo import train
 
     Run(study.root, study.recipe).record("study", "running", images=[arm.name for arm in study.arms])
-    for arm in study.arms:
-        progress.note(f"{arm.name}: {arm.source.about or 'pictures'}")
+    for name in _study(study.recipe).images:
+        arm = _arm(
+            Run(study.root, study.recipe), _study(study.recipe), name
+        )  # which may have had to wait for another's prompts
+        progress.note(f"{name}: {arm.source.about or 'pictures'}")
         if arm.source.imported:
             _import(arm.run, arm.source.imported, progress)
         else:
             generate.generate(arm.run, progress)
+        _keep_prompts(study, arm)
         label.label(arm.run, _scorers(arm), progress, _consensus(arm))
         for variant, names in arm.trained.items():
             train.train(arm.variant(variant), names, progress)
         for judge, why in arm.without.items():
-            progress.note(f"{arm.name}: no policy learns from {judge}; {why}, and the same command goes on")
+            progress.note(f"{name}: no policy learns from {judge}; {why}, and the same command goes on")
 
 
 def _scorers(arm: Arm) -> list[str]:

@@ -49,9 +49,15 @@ class ImportedSet(Settings):
 
 
 class ImageSource(Settings):
-    """Where a study's training pictures come from: drawn, by settings on top of the recipe, or imported."""
+    """Where a study's training pictures come from: drawn, by settings on top of the recipe, or imported.
+
+    Sources that are drawn have the recipe's prompts, or those of another source, `prompts_of`, split as they are there.
+    """
 
     about: str = ""
+    prompts_of: Name | None = Field(
+        None, description="an earlier image source whose prompts these pictures are drawn for"
+    )
     settings: dict[str, Any] = Field({}, description="settings on top of the recipe, nested")
     imported: ImportedSet | None = None
 
@@ -68,6 +74,19 @@ class Study(Settings):
 
     images: Annotated[dict[Name, ImageSource], Field(min_length=1)]
     variants: dict[Name, Variant] = Field({}, description="by their train.name")
+
+    @model_validator(mode="after")
+    def _prompts_are_of_an_earlier_source(self) -> "Study":
+        names = list(self.images)
+        for at, (name, source) in enumerate(self.images.items()):
+            if source.prompts_of and source.prompts_of not in names[:at]:
+                earlier = ", ".join(names[:at]) or "none"
+                raise ValueError(
+                    f"study.images.{name}.prompts_of is '{source.prompts_of}', which is no source before it: {earlier}"
+                )
+            if source.prompts_of and source.imported:
+                raise ValueError(f"study.images.{name} is imported and has its own prompts; leave prompts_of out")
+        return self
 
     @model_validator(mode="after")
     def _variants_have_names_of_their_own(self) -> "Study":

@@ -14,7 +14,8 @@ from aifeedback_dpo.settings import Recipe
 from tests.conftest import ddpo
 
 SHIPPED = config.names()
-REAL = [name for name in SHIPPED if not name.startswith("shapes")]
+STUDIES = [name for name in SHIPPED if config.load(name).study is not None]
+REAL = [name for name in SHIPPED if not name.startswith("shapes") and name not in STUDIES]
 PAPERS = ["paper-sd15-ai-feedback", "paper-sdxl", "syn-pic"]
 
 
@@ -57,6 +58,18 @@ def test_a_recipe_opens_with_the_four_commands_and_they_name_what_it_has(name):
     people = {HUMAN} if recipe.prompts.source == IMPORTED else set()  # elsewhere nobody has voted on the pictures
     assert trained <= {*asked, CONTROL, *people}
     assert {recipe.judge(judge) for judge in (compare[2], compare[4])} <= trained
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_one_command_with_controls_and_seeds_enough(name):
+    recipe = shipped(name)
+    assert commands(name)[0][:2] == ["ddpo", "study"]
+    trained = {recipe.judge(judge) for judge in recipe.train.judges}
+    assert {HUMAN, recipe.label.ai, CONTROL} <= trained
+    assert len(recipe.train.seeds) >= 3
+    assert len(recipe.study.images) >= 2
+    assert recipe.study.variants["sft"].train["objective"] == "sft"
+    assert set(recipe.label.scorers) - trained  # somebody judges who labelled nothing
 
 
 @pytest.mark.parametrize("name", REAL)
