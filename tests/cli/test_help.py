@@ -19,6 +19,7 @@ def test_help_loads_nothing_heavy():
         "label",
         "train",
         "compare",
+        "study",
         "import",
         "annotate",
         "export",
