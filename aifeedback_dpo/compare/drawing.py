@@ -56,8 +56,9 @@ def draw(run: Run, series: Sequence[Series], progress: engine.Progress) -> None:
         progress.note(f"Loading {source.id}")
         model = models.load(source)
         for one in group:
-            name = BASE if one.policy.kind == BASE else f"{run.recipe.title(one.policy.name)}, seed {one.entry.seed}"
-            sampling.take(run, model, one.shots, progress, name=f"Drawing {name}", weights=one.entry.weights)
+            trained = one.policy.judge is not None
+            name = f"Drawing {one.policy.title}" + (f", seed {one.entry.seed}" if trained else "")
+            sampling.take(run, model, one.shots, progress, name=name, weights=one.entry.weights)
         del model
         gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
 

@@ -40,11 +40,12 @@ class Entry:
 class Policy:
     """One policy, at each of its training seeds.
 
-    `labellers` are whoever had a hand in its labels, None where nobody here can tell; `images_of` is the run whose pairs it
-    learned from.
+    `title` is its name as it is shown: simulated people are always called so, in whichever run they voted. `labellers` are
+    whoever had a hand in its labels, None where nobody here can tell; `images_of` is the run whose pairs it learned from.
     """
 
     name: str
+    title: str
     kind: Kind
     entries: tuple[Entry, ...]
     judge: str | None = None
@@ -90,7 +91,7 @@ def chosen(
     """
     base = sampling.source(run.recipe)
     trained, labels = run.policies(), functools.cache(run.labels)
-    found = [Policy(BASE, "base", (Entry(0, base),))]
+    found = [Policy(BASE, "base model", "base", (Entry(0, base),))]
     for one in named:
         if one.kind == "run":
             if one.name not in trained:
@@ -124,14 +125,6 @@ def met(run: Run, policy: Policy, prompts: Sequence[str]) -> list[str]:
     return [prompt for prompt in prompts if prompt in learned]
 
 
-def title(run: Run, name: str) -> str:
-    """A judge's name, or a policy's, as it is shown: simulated people are always called so, in whichever run."""
-    if name == BASE:
-        return "base model"
-    where, slash, own = name.rpartition("/")
-    return f"{where}{slash}{run.recipe.title(own)}"
-
-
 def _control(run: Run, policy: Policy, base: Source, labels: Callable[[str], str]) -> Policy | None:
     """The control of a policy, if it was trained."""
     name = control(policy.name)
@@ -163,7 +156,7 @@ def _of_run(run: Run, name: str, base: Source, labels: Callable[[str], str]) -> 
         entries.append(_entry(folder, described, base, name))
     judge = str(entries[0].described["judge"]) if entries[0].described else ""
     hands = labellers(run.recipe.label.consensus.of, judge)
-    return Policy(name, "run", tuple(entries), judge, hands, run.root.name)
+    return Policy(name, run.recipe.title(name), "run", tuple(entries), judge, hands, run.root.resolve().name)
 
 
 def _of_other_run(one: Named, base: Source) -> Policy:
@@ -180,7 +173,8 @@ def _of_other_run(one: Named, base: Source) -> Policy:
         entries.append(_entry(at, read_policy(at), base, one.name))
     judge = str(entries[0].described["judge"]) if entries[0].described else ""
     hands = labellers(recipe.label.consensus.of, judge)
-    return Policy(one.name, "other run", tuple(entries), judge, hands, root.name, str(folder))
+    title = f"{root.name}/{recipe.title(folder.resolve().name)}"
+    return Policy(one.name, title, "other run", tuple(entries), judge, hands, root.name, str(folder))
 
 
 def _entry(folder: Path, described: dict[str, Any], base: Source, name: str) -> Entry:
@@ -200,10 +194,10 @@ def _of_nobody(run: Run, one: Named, base: Source) -> Policy:
     if one.kind == "lora":
         path = Path(one.path or "")
         source = replace(base, policy=one.name, policy_revision=provenance.file_hash(path.resolve())[:32])
-        return Policy(one.name, "lora", (Entry(0, source, path),), None, None, None, one.path)
+        return Policy(one.name, one.name, "lora", (Entry(0, source, path),), None, None, None, one.path)
     drawer = Drawer(id=one.path or one.name, dtype=run.recipe.model.dtype, offload=run.recipe.model.offload)
     source = replace(sampling.source(run.recipe, drawer), policy=one.name)
-    return Policy(one.name, "model", (Entry(0, source),), None, None, None, one.path)
+    return Policy(one.name, one.name, "model", (Entry(0, source),), None, None, None, one.path)
 
 
 def _training(entries: Sequence[Entry]) -> dict[str, Any]:

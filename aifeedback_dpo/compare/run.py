@@ -176,9 +176,9 @@ def _sets(run: Run, asked: Asked) -> list[PromptSet]:
 def _result(planned: Planned, progress: engine.Progress) -> dict[str, Any]:
     run = planned.run
     settings = run.recipe.compare
-    names = [policy.name for policy in planned.policies]
     told = [policy.to_dict() for policy in planned.policies]
-    everyone = [*names, *planned.judges, *(str(row["judge"]) for row in told if row["judge"])]
+    hands = {judge for row in told for judge in row["labellers"] or ()}
+    titles = {judge: run.recipe.title(judge) for judge in sorted({*planned.judges, *hands})}
     result: dict[str, Any] = {
         "schema_version": SCHEMA,
         "run": run.root.resolve().name,
@@ -187,7 +187,7 @@ def _result(planned: Planned, progress: engine.Progress) -> dict[str, Any]:
         **provenance.versions(),
         "confidence": settings.confidence,
         "resamples": settings.resamples,
-        "titles": {name: policies.title(run, name) for name in dict.fromkeys(everyone)},
+        "titles": titles | {policy.name: policy.title for policy in planned.policies},
         "simulated": [HUMAN] if run.recipe.label.raters else [],
         "compared": planned.compared,
         "policies": told,

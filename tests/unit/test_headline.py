@@ -3,8 +3,7 @@
 import pytest
 
 from aifeedback_dpo import config
-from aifeedback_dpo.compare import headline, policies
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.compare import headline
 
 
 def sides(low, high):
@@ -32,8 +31,7 @@ def row(policy, against, low, high, seeds=1, metric="utility"):
 def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
     """A result of one prompt set; policies are those of the rows, of the judge that their name begins with."""
     names = dict.fromkeys(["base", *compared, *(name for duel in rows for name in (duel["policy"], duel["against"]))])
-    raters = ["label.raters=simulated"]
-    run = Run("unused", config.load("shapes", raters))
+    recipe = config.load("shapes")
     seeds = {duel["policy"]: duel["seeds"] for duel in rows}
     told = [
         {
@@ -59,7 +57,7 @@ def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
     made = {
         "compared": list(compared),
         "policies": told,
-        "titles": {name: policies.title(run, name) for name in names},
+        "titles": {name: "base model" if name == "base" else recipe.title(name) for name in names},
         "sets": [found],
         "differ_in": [],
         "confidence": 0.95,
@@ -201,13 +199,6 @@ def test_a_win_of_a_named_policy_is_held_against_its_own_control():
             duel |= row("human+sft", "base", 0.6, 0.8)
     (sentence,) = [text for text in headline.sentences(told) if "+sft: better than the base" in text]
     assert "not told apart from random labels" in sentence
-
-
-def test_people_who_are_simulated_are_called_so_in_whichever_run():
-    run = Run("unused", config.load("shapes", ["label.raters=simulated"]))
-    names = ("human", "human+sft", "other/human", "humanoid", "random")
-    shown = ["human (simulated)", "human (simulated)+sft", "other/human (simulated)", "humanoid", "random"]
-    assert [policies.title(run, name) for name in names] == shown
 
 
 def test_many_policies_are_each_told_against_the_first_alone():
