@@ -103,13 +103,14 @@ def brackets(result: Mapping[str, Any]) -> str:
 
 def percent(found: Mapping[str, Any]) -> str:
     """A share with its interval, as `57 [52, 61]`; `--` where it is undefined."""
-    return _interval(found, lambda value: f"{100 * value:.0f}")
+    return interval(found, lambda value: f"{100 * value:.0f}")
 
 
-def _interval(found: Mapping[str, Any] | None, show: Callable[[float], str]) -> str:
+def interval(found: Mapping[str, Any] | None, show: Callable[[float], str], undefined: str = UNDEFINED) -> str:
+    """An estimate as `value [low, high]`, or its value alone where it has no interval."""
     value, low, high = ((found or {}).get(part) for part in ("value", "low", "high"))
     if value is None:
-        return UNDEFINED
+        return undefined
     return show(value) if low is None or high is None else f"{show(value)} [{show(low)}, {show(high)}]"
 
 
@@ -132,7 +133,7 @@ def _shown(column: Column, value: Any) -> str:
     if column.kind == "share":
         return percent(value or {})
     if column.kind == "estimate":
-        return _interval(value, _number)
+        return interval(value, _number)
     if value is None:
         return UNDEFINED
     if column.kind == "number" and not isinstance(value, str):
