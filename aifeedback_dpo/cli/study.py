@@ -6,6 +6,7 @@ import typer
 
 from aifeedback_dpo.cli import options
 from aifeedback_dpo.cli.options import DryRun, Json, Overrides, RunFolder
+from aifeedback_dpo.errors import DdpoError
 
 
 @options.guarded
@@ -29,26 +30,31 @@ def study(
     opened = stage.open_study(run, recipe, overrides or [])
     rows = stage.plan(opened)
     if dry_run:
+        missing = stage.missing(opened)
         if json:
-            options.emit({"run": str(opened.root), "plan": rows})
+            options.emit({"run": str(opened.root), "plan": rows, "missing": missing})
         else:
             _show(rows)
+            for step in missing:
+                typer.echo(f"missing: {step}")
         return
     stage.check(opened)
     if not json:
         _show(rows)
-    stage.make(opened, progress())
+    stopped = stage.make(opened, progress())
     from aifeedback_dpo.compare import run as comparing
 
     asked = comparing.Asked(stage.compared(opened))
-    result = comparing.compare(opened.arms[0].run, asked, progress(), out=opened.root / "report")
-    stage.finish(opened)
+    result = comparing.compare(opened.arms[0].run, asked, progress(), out=opened.report)
     if json:
         options.emit(result)
-        return
-    for sentence in (*result["headline"], *result["cautions"]):
-        typer.echo(sentence)
-    typer.echo(f"Report: {opened.root / 'report' / 'index.html'}")
+    else:
+        for sentence in (*result["headline"], *result["cautions"]):
+            typer.echo(sentence)
+        typer.echo(f"Report: {opened.report / 'index.html'}")
+    if stopped:
+        raise DdpoError(f"the report is without policies that had to be stopped: {'; '.join(stopped)}")
+    stage.finish(opened)
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -69,6 +69,22 @@ class Variant(Settings):
     train: dict[str, Any] = Field({}, description="settings of training on top of the recipe")
 
 
+RESERVED = (
+    "prompts",
+    "images",
+    "pairs",
+    "scores",
+    "answers",
+    "votes",
+    "preferences",
+    "policies",
+    "imports",
+    "cache",
+    "report",
+)
+"""What a folder of a run, or of a study, is called already."""
+
+
 class Study(Settings):
     """Label source by image source: a run for each image source, the recipe's judges on each, and one report."""
 
@@ -86,10 +102,20 @@ class Study(Settings):
                 )
             if source.prompts_of and source.imported:
                 raise ValueError(f"study.images.{name} is imported and has its own prompts; leave prompts_of out")
+            if source.prompts_of and "prompts" in source.settings:
+                raise ValueError(
+                    f"study.images.{name} has the prompts of {source.prompts_of}; leave its settings.prompts out"
+                )
         return self
 
     @model_validator(mode="after")
     def _variants_have_names_of_their_own(self) -> "Study":
         if taken := [name for name in self.variants if name in self.images]:
             raise ValueError(f"study.variants.{taken[0]} is the name of an image source as well; take another")
+        return self
+
+    @model_validator(mode="after")
+    def _folders_have_names_of_their_own(self) -> "Study":
+        if taken := [name for name in self.images if name in RESERVED]:
+            raise ValueError(f"study.images.{taken[0]} would be a folder that is something else; take another name")
         return self
