@@ -211,13 +211,9 @@ def _cautions(result: Result, one: Trained) -> str:
 
 
 def _concerns(result: Result, text: str, title: str) -> bool:
-    """Whether a caution names this policy, or none: the longer of two names is looked for first."""
+    """Whether a caution names this policy, or none. A name inside a longer one (`human` in `human+sft`) is not meant."""
     titles = {str(result["titles"].get(row["policy"], row["policy"])) for row in result["policies"]}
-    named, left = set(), text
-    for other in sorted(titles, key=len, reverse=True):
-        without = re.sub(rf"(?<![\w/+]){re.escape(other)}(?![\w/+])", " ", left)
-        named |= {other} if without != left else set()
-        left = without
+    named = {other for other in titles if re.search(rf"(?<![\w/+]){re.escape(other)}(?![\w/+])", text)}
     return title in named or not named
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from aifeedback_dpo.compare.markdown import escaped
-from aifeedback_dpo.prompts import HUB_ID
 from aifeedback_dpo.settings import Model
 
 DENOISERS = ("unet", "transformer")
@@ -16,8 +15,7 @@ EMBEDDED = "shapes"
 
 def on_hub(base: Mapping[str, Any]) -> bool:
     """Whether a base model is known to be the hub's: a commit of the hub has 40 digits, a folder's hash has 32."""
-    is_id = re.fullmatch(HUB_ID, str(base["model"])) is not None
-    return is_id and re.match(r"[0-9a-f]{40}(?![0-9a-f])", str(base["revision"])) is not None
+    return re.fullmatch(r"[0-9a-f]{40}", str(base["revision"])) is not None
 
 
 def how_to_load(row: Mapping[str, Any], folders: Sequence[Path], base: Mapping[str, Any], model: Model | None) -> str:
@@ -49,7 +47,7 @@ def how_to_load(row: Mapping[str, Any], folders: Sequence[Path], base: Mapping[s
 
 def _revision(base: Mapping[str, Any]) -> list[str]:
     """Only a commit of the hub can be asked for."""
-    return [f"revision={_text(str(base['revision'])[:40])}"] if on_hub(base) else []
+    return [f"revision={_text(str(base['revision']))}"] if on_hub(base) else []
 
 
 def _text(value: str) -> str:

@@ -67,11 +67,11 @@ def test_every_policy_that_was_trained_has_a_card_and_no_other(tmp_path):
 
 def test_two_policies_never_share_a_file_not_even_where_case_does_not_count(tmp_path):
     told = reports.example()
-    told["policies"] = [{**told["policies"][1], "policy": name} for name in ("a/b", "a-b", "A-B")]
+    told["policies"] = [{**told["policies"][1], "policy": name} for name in ("A/b", "a-b", "A-B")]
 
     names = cards.write(opened(tmp_path), told, tmp_path)
 
-    assert names["a/b"] == "cards/a-b.md"
+    assert names["A/b"] == "cards/A-b.md"
     assert len({name.casefold() for name in names.values()}) == 3
 
 
@@ -137,6 +137,9 @@ def test_what_is_undefined_or_gone_is_said(tmp_path):
     text = written(opened(tmp_path), reports.example())
 
     assert "| held-out | fid | the base model | – |" in text
+    assert (
+        len([row for row in text.splitlines() if re.match(r"\| (held-out|parti) \|", row)]) == 8
+    )  # its own 4, on two sets
     assert "policy.json is not there any more" in text
     assert "## Settings" not in text
     assert "**Rule of its preferences:** not recorded." in written(opened(tmp_path), reports.example(), "random")
@@ -180,6 +183,7 @@ def test_cautions_are_the_general_ones_and_its_own(tmp_path):
 
     assert section.splitlines()[:2] == ["- Few prompts.", "- human (simulated) and random differ"]
     assert "sft" not in section
+    assert "parti" not in section
     assert "random: alike" not in section
     assert "Training seed 2 ended early" in section
     assert "Training seed 1: accuracy by depth \\<0.5" in section

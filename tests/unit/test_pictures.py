@@ -52,16 +52,17 @@ A, B, C, D = (digit * 32 for digit in "abcd")
 
 
 def test_full_pictures_are_the_runs_bytes_under_the_suffix_of_their_format(tmp_path):
-    stored = {A: encode_image(noise(300)), B: encoded(noise(20), "PNG"), C: encoded(noise(200), "JPEG")}
+    several = encoded(noise(200), "MPO", save_all=True, append_images=[noise(200, 1)])  # as of a camera with two lenses
+    stored = {A: encode_image(noise(300)), B: encoded(noise(20), "PNG"), C: encoded(noise(200), "JPEG"), D: several}
     run = opened(tmp_path / "a run #1", stored)
 
-    shown = pictures.write(run, result(A, B, C), run.report, Silent())
+    shown = pictures.write(run, result(A, B, C, D), run.report, Silent())
 
-    for image, name in ((A, f"{A}.webp"), (B, f"{B}.png"), (C, f"{C}.jpg")):
+    for image, name in ((A, f"{A}.webp"), (B, f"{B}.png"), (C, f"{C}.jpg"), (D, f"{D}.jpg")):
         assert (run.root / "pictures" / name).read_bytes() == stored[image]
         assert shown[image].full == f"../pictures/{name}"
         assert shown[image].thumb == f"thumbnails/{image}.webp"
-    assert [(one.width, one.small) for one in shown.values()] == [(300, False), (20, True), (200, False)]
+    assert [(one.width, one.small) for one in shown.values()] == [(300, False), (20, True), (200, False), (200, False)]
 
 
 def test_a_report_elsewhere_links_back_to_the_run_with_its_odd_name_quoted(tmp_path):
