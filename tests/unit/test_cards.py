@@ -137,9 +137,8 @@ def test_what_is_undefined_or_gone_is_said(tmp_path):
     text = written(opened(tmp_path), reports.example())
 
     assert "| held-out | fid | the base model | – |" in text
-    assert (
-        len([row for row in text.splitlines() if re.match(r"\| (held-out|parti) \|", row)]) == 8
-    )  # its own 4, on two sets
+    guards = [row for row in text.splitlines() if re.match(r"\| (held-out|parti) \|", row)]
+    assert len(guards) == 8  # its own four, on two sets
     assert "policy.json is not there any more" in text
     assert "## Settings" not in text
     assert "**Rule of its preferences:** not recorded." in written(opened(tmp_path), reports.example(), "random")
@@ -177,6 +176,7 @@ def test_cautions_are_the_general_ones_and_its_own(tmp_path):
         "human (simulated) and random differ",
         "random: alike",
     ]
+    told["cautions"].append("other/human (simulated) was trained on 3 of the 40 prompts of parti.")
     told["titles"]["human+sft"] = "human (simulated)+sft"
     told["policies"].append({**told["policies"][1], "policy": "human+sft"})
     section = written(opened(tmp_path), told).split("## Cautions\n\n")[1].split("\n\n")[0]
