@@ -1,7 +1,8 @@
 """Whether a judge that says 80 % is right with people in 80 % of pairs, as pure functions of columns.
 
 A pair is counted from both of its sides, as p and as 1 - p: which picture is `a` is a coin toss and must not matter. People's
-p_a is what was observed; a tie is one half, and votes weigh.
+p_a is what was observed; a tie is one half, and votes weigh. The error of a few pairs is too high, and so is its interval:
+chance takes a bin's share away from its confidence, and never back.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, ratio
+from aifeedback_dpo.compare.agreement import bounded, share
+from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate
 
 Array = NDArray[np.float64]
 
-EDGES = np.linspace(0.5, 1, 6)
+DIGITS = 6  # p_a is kept in float32: 0.8 and 1 - 0.2 must be in one bin
+EDGES = np.linspace(0.5, 1, 6).round(DIGITS)
 """Of the bins, of one width, in the confidence of the judge: the larger of p and 1 - p."""
 
 
@@ -59,7 +62,7 @@ def calibration(
 ) -> Calibration:
     """`judge` and `people` are p_a of the same pairs; a pair that the judge calls a tie has confidence one half."""
     counted = np.ones(len(judge)) if weights is None else np.asarray(weights, dtype=np.float64)
-    confidence = np.maximum(judge, 1 - judge)
+    confidence = np.maximum(judge, 1 - judge).round(DIGITS)
     agreed = np.where(judge >= 0.5, people, 1 - people)
     agreed = np.where(judge == 0.5, 0.5, agreed)
     at = np.clip(np.searchsorted(EDGES, confidence, side="right") - 1, 0, len(EDGES) - 2)
@@ -70,8 +73,7 @@ def calibration(
             continue
         kept = [prompt for prompt, chosen in zip(prompts, inside, strict=True) if chosen]
         weight = counted[inside]
-        rows = np.stack([agreed[inside] * weight, weight], axis=1)
-        found = estimate(cluster_sums(rows, kept), ratio, **boot)
+        found = share(agreed[inside], weight, kept, **boot)
         mean = float((confidence[inside] * weight).sum() / weight.sum())
         bins.append(Bin(float(low), float(high), mean, found, int(inside.sum())))
     return Calibration(_error(confidence, agreed, counted, at, prompts, boot), bins)
@@ -92,4 +94,4 @@ def _error(
             made: Array = np.abs(totals[:, :bins]).sum(axis=1) / totals[:, bins:].sum(axis=1)
         return made
 
-    return estimate(cluster_sums(columns, prompts), error, **boot)
+    return bounded(estimate(cluster_sums(columns, prompts), error, **boot))

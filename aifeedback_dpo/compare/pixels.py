@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo import engine
+from aifeedback_dpo import engine, provenance
 from aifeedback_dpo.compare import bias
 from aifeedback_dpo.compare.truth import broken
 from aifeedback_dpo.compare.views import Views
@@ -34,10 +35,12 @@ def compared(views: Views, seed: int, progress: engine.Progress) -> Iterator[tup
 
 
 def _read(views: Views, wanted: set[str], progress: engine.Progress) -> dict[str, dict[str, float]]:
-    path = views.run.cache / "measured" / "pixels.json"
+    version = provenance.file_hash(Path(bias.__file__))[:12]  # what was read by other code is read again
+    path = views.run.cache / "measured" / f"pixels-{version}.json"
     known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
     left = sorted(wanted - known.keys())
     if left:
+        views.run.need(left)
         with progress.task("Reading pixels", len(left)) as bar:
             for image_id, data in views.run.images(left):
                 try:
@@ -45,6 +48,5 @@ def _read(views: Views, wanted: set[str], progress: engine.Progress) -> dict[str
                 except OSError as error:
                     raise broken(image_id) from error
                 bar.advance(1)
-        views.run.need(wanted)
         views.run.write_text(path, json.dumps(known))
     return known

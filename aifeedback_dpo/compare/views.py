@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aifeedback_dpo.records import CONTROL, HUMAN, packed_ids
+from aifeedback_dpo.records import BASE, CONTROL, HUMAN, IMPORTED, packed_ids
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
 
 Array = NDArray[np.float64]
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ class Views:
         """The image ids of each pair."""
         return self.pairs.column("image_a").to_pylist(), self.pairs.column("image_b").to_pylist()
 
-    def models(self) -> tuple[list[str], list[str]]:
-        """Which model drew each side: its name, or its revision where two of one name differ."""
-        table = self.run.read("images", ["image_id", "model", "steps", "guidance"])
+    @cached_property
+    def models(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+        """What drew each side: the model, the policy that it carried, its settings; "unknown" where nobody says."""
+        table = self.run.read("images", ["image_id", "model", "policy", "steps", "guidance"])
         columns = [table.column(name).to_pylist() for name in table.column_names]
-        drawn = {image: _model(model, steps, guidance) for image, model, steps, guidance in zip(*columns, strict=True)}
-        one, other = self.sides()
-        return [drawn.get(image, "unknown") for image in one], [drawn.get(image, "unknown") for image in other]
+        drawn = {image: _model(*made) for image, *made in zip(*columns, strict=True)}
+        one, other = (np.array([drawn.get(image, UNKNOWN) for image in side], dtype=str) for side in self.sides())
+        return one, other
 
     def categories(self) -> NDArray[np.str_] | None:
         """The grammar's category of each pair's prompt; None where some prompt is not of the grammar."""
@@ -73,9 +75,13 @@ class Views:
         return np.array([lengths.get(prompt, np.nan) for prompt in self.prompts.tolist()])
 
 
-def _model(name: str, steps: int | None, guidance: float | None) -> str:
-    """A model as it drew; one that was imported has no settings."""
-    return name if steps is None else f"{name}, {steps} steps, guidance {guidance:g}"
+def _model(name: str | None, policy: str | None, steps: int | None, guidance: float | None) -> str:
+    """A model as it drew; one that was imported may have no settings, nor a name."""
+    told = [name or UNKNOWN]
+    told += [f"policy {policy}"] if policy not in (None, BASE, IMPORTED) else []
+    told += [f"{steps} steps"] if steps is not None else []
+    told += [f"guidance {guidance:g}"] if guidance is not None else []
+    return ", ".join(told)
 
 
 def known(run: Run) -> list[str]:
