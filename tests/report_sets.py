@@ -1,4 +1,4 @@
-"""The prompt sets of a whole result, for `tests/reports.py`: held-out prompts, and a suite with categories and published rows."""
+"""The prompt sets of a whole result, for `tests/reports.py`: held-out prompts, and a suite with published rows."""
 
 import hashlib
 from itertools import product
