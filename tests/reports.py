@@ -96,6 +96,7 @@ def _judges() -> dict[str, Any]:
     }
     yes = {"ece": est(0.08), "bins": bins, "slope": est(0.7), "set_it": "label.scorers.x.slope=0.7", "why_not": None}
     said = {"pairs": 72, "a": 36, "b": 32, "ties": 4, "missing": 0, "rule": "one vote"}
+    items = [{"item": "m_1", "score": est(0.4), "pairs": 30}]
     dispute = {"first": "human", "second": ODD, "p_first": 1.0, "p_second": 0.066}
     return {
         "names": names,
@@ -129,8 +130,8 @@ def _judges() -> dict[str, Any]:
         ],
         "people": {"why_not": "the votes are simulated, one a pair, so no two of them can be compared"},
         "ranking": [
-            {"judge": "human", "of": "models", "items": [{"item": "m_1", "score": est(0.4), "pairs": 30}]},
-            {"judge": "clip", "of": "models", "items": []},
+            {"judge": "human", "of": "models", "items": items, "why_not": None, "no_interval": None},
+            {"judge": "clip", "of": "models", "items": [], "why_not": "m_1 won every time", "no_interval": None},
         ],
         "disputed": [
             {

@@ -86,16 +86,21 @@ def _bias(result: Result) -> Table:
 
 
 def _ranking(result: Result) -> Table:
-    title = shown_names(result)
+    """A judge of whom there is no ranking has one row that says why."""
+    title, rows = shown_names(result), []
+    for row in (_judges(result) or {"ranking": []})["ranking"]:
+        for item in row["items"] or [dict.fromkeys(("item", "score", "pairs"))]:
+            rows.append([title(row["judge"]), row["of"], item["item"], item["score"], item["pairs"]])
+            rows[-1] += [row["why_not"], row["no_interval"]]
     return Table(
         "ranking",
         f"Bradley-Terry scores by one judge's preferences{brackets(result)}: natural logarithms, their mean 0.",
-        [*map(Column, ("judge", "of", "item")), Column("score", "estimate"), Column("pairs", "number")],
         [
-            [title(row["judge"]), row["of"], item["item"], item["score"], item["pairs"]]
-            for row in (_judges(result) or {"ranking": []})["ranking"]
-            for item in row["items"]
+            *map(Column, ("judge", "of", "item")),
+            *(Column("score", "estimate"), Column("pairs", "number")),
+            *(Column("why_not", paper=False), Column("no_interval", paper=False)),
         ],
+        rows,
     )
 
 

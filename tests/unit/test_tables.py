@@ -161,6 +161,12 @@ def test_agreement_has_every_rule_for_ties_with_kappa_and_tau(written):
     assert (first["kappa"], first["tau"]) == ("0.36", "0.4")
 
 
+def test_a_ranking_that_is_not_there_says_why(written):
+    told = [(row["judge"], row["item"], row["score"], row["why_not"]) for row in rows(written, "ranking")]
+
+    assert told == [("human (simulated)", "m_1", "0.4", ""), ("clip", "", "", "m_1 won every time")]
+
+
 def test_effects_name_their_simulated_judges_as_such(written):
     assert [row["of"] for row in rows(written, "factor_effects")] == [
         f"{reports.ODD} - human (simulated)",
