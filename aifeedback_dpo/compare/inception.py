@@ -45,9 +45,12 @@ def file(settings: Compare) -> Path:
 
 def missing(settings: Compare) -> str | None:
     """What to do before FID can be measured here; None where all is there."""
-    if (step := package_missing()) or (path := file(settings)).is_file():
+    if (step := package_missing()) or file(settings).is_file():
         return step
-    return f"Inception's weights are not here: fetch {URL} to {path}, or name the file with compare.inception=FILE"
+    return (
+        f"Inception's weights are not here: fetch {URL} into hub/checkpoints of $TORCH_HOME (~/.cache/torch where it is not "
+        "set), or name the file with compare.inception=FILE"
+    )
 
 
 def package_missing() -> str | None:
