@@ -66,7 +66,7 @@ def slices(table: Table) -> list[dict[str, Any]]:
             continue
         margin = np.abs(table.views.said[name].margin)
         found: list[tuple[str, str, NDArray[np.bool_]]] = []
-        found += _parts("margin", margin, decided, lambda low, high: f"{low:.3g} to {high:.3g}")
+        found += _parts("margin", margin, decided, _span)
         found += _parts("length", words, decided, _words)
         found += _groups("models", drawn, decided, MANY_MODELS)
         found += _groups("category", categories, decided) if categories is not None else []
@@ -96,7 +96,11 @@ def _parts(by: str, values: Array, decided: NDArray[np.bool_], tell: Callable[[f
 
 
 def _words(low: float, high: float) -> str:
-    return f"{low:.0f} to {high:.0f} words" if low < high else f"{low:.0f} words"
+    return f"{_span(low, high, '.0f')} {'word' if high == 1 else 'words'}"
+
+
+def _span(low: float, high: float, digits: str = ".3g") -> str:
+    return f"{low:{digits}} to {high:{digits}}" if low < high else f"{low:{digits}}"
 
 
 def _groups(by: str, names: NDArray[np.str_], decided: NDArray[np.bool_], most: int | None = None) -> list[Part]:

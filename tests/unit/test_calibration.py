@@ -1,0 +1,104 @@
+"""Whether a judge's probabilities mean what they say, on columns made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aifeedback_dpo.compare.calibration import EDGES, calibration
+
+BOOT = {"resamples": 200, "confidence": 0.95, "seed": 1}
+SIDES = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+COLUMNS = st.lists(st.tuples(st.floats(0, 1, width=32), SIDES, st.sampled_from("pqr"), st.integers(1, 4)), min_size=1)
+
+
+def names(count):
+    return [f"p{at}" for at in range(count)]
+
+
+def test_a_judge_that_says_80_percent_and_is_right_in_80_has_no_error():
+    # ten pairs at 0.85, eight and a half of them right (the half is people's tie)
+    people = np.array([1.0] * 8 + [0.5] + [0.0])
+    found = calibration(np.full(10, 0.85), people, names(10), **BOOT)
+    assert found.ece.value == pytest.approx(0)
+    (only,) = found.bins
+    assert (only.low, only.high, only.pairs) == (0.8, 0.9, 10)
+    assert (only.mean_p, only.share.value) == pytest.approx((0.85, 0.85))
+
+
+def test_confident_and_wrong_is_off_by_all_its_confidence():
+    found = calibration(np.array([0.95, 0.05]), np.array([0.0, 1.0]), names(2), **BOOT)
+    assert found.ece.value == pytest.approx(0.95)
+    assert [part.share.value for part in found.bins] == [0.0]
+
+
+def test_the_error_is_a_mean_over_bins_by_what_is_in_them():
+    # three pairs at 0.95, two right: off by 0.95 - 2/3; one at 0.65, right: off by 0.35; (3 * 0.28333 + 0.35) / 4 = 0.3
+    judge, people = np.array([0.95, 0.95, 0.05, 0.65]), np.array([1.0, 0.0, 0.0, 1.0])
+    found = calibration(judge, people, names(4), **BOOT)
+    assert found.ece.value == pytest.approx(0.3)
+    assert [(part.low, part.pairs) for part in found.bins] == [(0.6, 1), (0.9, 3)]
+
+
+def test_errors_of_one_bin_cancel():
+    # both at 0.75, one right, one wrong: the bin's share is one half, off by 0.25 and not by (0.25 + 0.75) / 2
+    assert calibration(np.array([0.75, 0.75]), np.array([1.0, 0.0]), names(2), **BOOT).ece.value == pytest.approx(0.25)
+
+
+def test_votes_weigh_by_hand():
+    # three votes right and one wrong at 0.75 are as they should be, and so is its bin
+    found = calibration(np.array([0.75, 0.75]), np.array([1.0, 0.0]), names(2), weights=np.array([3.0, 1.0]), **BOOT)
+    assert found.ece.value == pytest.approx(0)
+    assert (found.bins[0].share.value, found.bins[0].pairs) == (pytest.approx(0.75), 2)
+
+
+def test_a_tie_of_people_is_one_half_and_one_of_the_judge_a_confidence_of_one_half():
+    assert calibration(np.array([0.9]), np.array([0.5]), ["p"], **BOOT).ece.value == pytest.approx(0.4)
+    for people in (0.0, 0.5, 1.0):
+        assert calibration(np.array([0.5]), np.array([people]), ["p"], **BOOT).ece.value == 0
+
+
+@settings(max_examples=40)
+@given(COLUMNS)
+def test_which_picture_is_a_does_not_matter(rows):
+    judge, people, prompts, votes = (np.array(column) for column in zip(*rows, strict=True))
+    judge = judge.round(3)  # as it is kept, in float32
+    one, other = judge.astype(np.float32).astype(float), (1 - judge).astype(np.float32).astype(float)
+    boot = BOOT | {"resamples": 20}
+    found = calibration(one, people, prompts, weights=votes, **boot)
+    back = calibration(other, 1 - people, prompts, weights=votes, **boot)
+    assert found.ece.value == pytest.approx(back.ece.value, abs=1e-6)
+    assert [(part.low, part.pairs) for part in found.bins] == [(part.low, part.pairs) for part in back.bins]
+    shares = [part.share.value for part in found.bins]
+    assert shares == pytest.approx([part.share.value for part in back.bins])
+
+
+@settings(max_examples=40)
+@given(COLUMNS)
+def test_a_pair_with_three_votes_is_three_pairs_with_one(rows):
+    judge, people, prompts, votes = (np.array(column) for column in zip(*rows, strict=True))
+    boot = BOOT | {"resamples": 20}
+    one = calibration(judge, people, prompts, weights=votes, **boot)
+    many = calibration(*(np.repeat(column, votes) for column in (judge, people, prompts)), **boot)
+    for ours, theirs in [(one.ece, many.ece), *zip(_shares(one), _shares(many), strict=True)]:
+        assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high), nan_ok=True)
+
+
+def _shares(found):
+    return [part.share for part in found.bins]
+
+
+def test_each_edge_is_in_the_bin_above_it_and_certainty_in_the_last():
+    found = calibration(np.array([*EDGES, *(1 - EDGES)]), np.ones(12), names(12), **BOOT)
+    assert [part.pairs for part in found.bins] == [2, 2, 2, 2, 4]
+
+
+def test_nothing_and_one_prompt_are_no_interval():
+    nothing = calibration(np.empty(0), np.empty(0), [], **BOOT).to_dict()
+    assert (nothing["ece"]["value"], nothing["ece"]["prompts"], nothing["bins"]) == (None, 0, [])
+    one = calibration(np.array([0.9, 0.8]), np.array([1.0, 1.0]), ["p", "p"], **BOOT)
+    assert one.ece.value == pytest.approx(0.15)
+    assert math.isnan(one.ece.low)
+    assert one.bins[0].share.low < 0.3  # Wilson of one prompt: 1 / (1 + 1.96^2) = 0.207
