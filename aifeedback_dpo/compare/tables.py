@@ -127,7 +127,7 @@ def _factor_effects(result: Result) -> Table:
             *(Column("difference", "estimate"), Column("over_seeds", "estimate")),
         ],
         [
-            [found["set"], title(grid["metric"]), row["effect"], _contrast(row, grid["labels"], title)]
+            [found["set"], title(grid["metric"]), row["effect"], contrast(row, grid["labels"], title)]
             + [row[key] for key in ("difference", "over_seeds")]
             for found, grid in _grids(result)
             for row in grid["effects"]
@@ -135,7 +135,7 @@ def _factor_effects(result: Result) -> Table:
     )
 
 
-def _contrast(row: Mapping[str, Any], labels: list[str], title: Callable[[str], str]) -> str:
+def contrast(row: Mapping[str, Any], labels: list[str], title: Callable[[str], str]) -> str:
     """What an effect is of, its judges as they are shown."""
     of = str(row["of"])
     for one, other in permutations(labels, 2) if row["effect"] != "images" else ():
