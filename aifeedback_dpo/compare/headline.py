@@ -23,8 +23,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
 def cautions(result: dict[str, Any]) -> list[str]:
     """What keeps these numbers from being more than they are."""
     said = [text for found in result["sets"] for text in _cautions(result, found)]
+    told = _told_of(result["compared"])
     for row in result["differ_in"]:
-        if row["same_judge"] is False and row["settings"]:
+        if row["same_judge"] is False and row["settings"] and row["against"] in told:
             both = f"{result['titles'][row['policy']]} and {result['titles'][row['against']]}"
             said.append(
                 f"{both} differ in more than their labels: in {_settings(row['settings'])}. Nothing here tells what the labels "
@@ -55,10 +56,10 @@ class Telling:
         """Everything there is to say of the set that decides."""
         if not self.compared or not self.duels:
             return []
-        said = [text for text in self._each_other() if text]
+        said = [text for text in (self._grid(), *self._each_other()) if text]
         said += [self._duel(name, BASE) for name in self.compared]
         said += self._controls()
-        said += [text for text in (self._grid(), self._alone()) if text]
+        said += [text for text in (self._alone(),) if text]
         about = next(metric for metric in self.found["metrics"] if metric["metric"] == self.found["primary"])
         return [*said, f"{self.found['primary'].capitalize()}: {about['about']}."]
 
@@ -69,7 +70,7 @@ class Telling:
         ]
 
     def _each_other(self) -> Iterator[str]:
-        mine = self.compared if len(self.compared) <= SEVERAL else self.compared[:1]
+        mine = _told_of(self.compared)
         for ours, theirs in self.duels:
             if ours in self.compared and theirs in mine:
                 yield self._duel(ours, theirs)
@@ -168,6 +169,12 @@ class Telling:
             return "the base model"
         by_labels = self._plain(ours) and self._plain(theirs)
         return f"{self._title(theirs)} labels" if by_labels else f"the policy {self._title(theirs)}"
+
+
+def _told_of(compared: list[str]) -> list[str]:
+    """Those that the others are told against, the base aside."""
+    named = [name for name in compared if name != BASE]
+    return named if len(named) <= SEVERAL else named[:1]
 
 
 def interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
