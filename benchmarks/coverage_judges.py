@@ -4,8 +4,9 @@
 
 Two judges see the same pictures of a prompt, in all pairs. What each makes of a picture is normal, with a correlation between
 the two that is the prompt's own: half of the prompts are easy and half are hard, so that a prompt's pairs hang together twice.
-A preference is the difference of two pictures, a tie one near zero. With votes, pairs have one to five, and hard prompts more.
-The true cells of the confusion matrix are those of a bivariate normal; the true tau is a mean over TRUTH prompts.
+A preference is the difference of two pictures, a tie one near zero. With votes, the first judge is people, one to five on a
+pair and more on hard prompts, each of whom sees a little otherwise. The true cells of the confusion matrix are those of a
+bivariate normal; the true tau is a mean over TRUTH prompts.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from aifeedback_dpo.compare.tau import tau, tau_b
 
 EASY, HARD = 0.9, 0.2
 VOTES = {EASY: (1, 2), HARD: (1, 5)}  # at least, at most
+OWN = 0.6  # of what one person sees, the part that is that person's alone
 TRUTH = 200_000
 RESAMPLES = 500
 
@@ -61,7 +63,7 @@ def main() -> None:
     print("| | accuracy, decided | accuracy, half credit | kappa | tau |")
     print("|---|---|---|---|---|")
     for world in WORLDS:
-        found = held(world, count, resamples=RESAMPLES, with_tau=world.pictures > 2)
+        found = held(world, count, resamples=RESAMPLES, with_tau=world.pictures > 2 and not world.votes)
         shares = [f"{100 * share:.1f} %" for share in found.values()]
         print(f"| {world.name} | {' | '.join([*shares, *[''] * (4 - len(shares))])} |", flush=True)
 
@@ -77,39 +79,55 @@ def held(world: World, count: int, *, resamples: int, with_tau: bool = False) ->
     hits = dict.fromkeys(wanted, 0)
     for at in range(count):
         first, second, easy = drawn(world, world.prompts, rng)
-        least, most = (np.where(easy, VOTES[EASY][end], VOTES[HARD][end])[:, None] for end in (0, 1))
-        votes = rng.integers(least, most + 1, size=first.shape).ravel().astype(float) if world.votes else None
         boot = {"resamples": resamples, "confidence": 0.95, "seed": at % 3}
-        one, other = ((np.sign(each).ravel() + 1) / 2 for each in (first, second))
-        found = agreement(one, other, prompts, weights=votes, **boot)
-        intervals = {
+        first, second = first.ravel(), tied(second.ravel(), world)
+        votes = cast(first, np.repeat(easy, len(pairs)), world, rng) if world.votes else None
+        one = (tied(first, world) + 1) / 2 if votes is None else votes @ [0.0, 0.5, 1.0] / votes.sum(axis=1)
+        other = (second + 1) / 2
+        found = agreement(one, other, prompts, votes=votes, **boot)
+        told = {
             "accuracy": found.rules["decided"],
             "half credit": found.rules["half credit"],
             "kappa": found.kappa,
         }
         if with_tau:
-            intervals["tau"] = tau(one, other, prompts, *sides, **boot)
-        for name, interval in intervals.items():
+            told["tau"] = tau(one, other, prompts, *sides, **boot)
+        for name, interval in told.items():
             hits[name] += interval.low <= wanted[name] <= interval.high
     return {name: number / count for name, number in hits.items()}
 
 
+def cast(seen: np.ndarray, easy: np.ndarray, world: World, rng: np.random.Generator) -> np.ndarray:
+    """Votes for b, tie and a (n, 3)."""
+    least, most = (np.where(easy, VOTES[EASY][end], VOTES[HARD][end]) for end in (0, 1))
+    number = rng.integers(least, most + 1)
+    own = (1 - OWN**2) ** 0.5 * seen[:, None] + OWN * rng.normal(size=(len(seen), max(VOTES[HARD])))
+    side = np.where(np.arange(own.shape[1]) < number[:, None], tied(own, world), np.nan)
+    return np.stack([(side == each).sum(axis=1) for each in (-1, 0, 1)], axis=1).astype(float)
+
+
+def tied(seen: np.ndarray, world: World) -> np.ndarray:
+    """-1, 0 or 1."""
+    return np.where(np.abs(seen) <= world.band, 0.0, np.sign(seen))
+
+
 def drawn(world: World, prompts: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What two judges make of each pair, (prompts, pairs), 0 a tie; and which prompts are easy."""
+    """What two judges make of each pair, (prompts, pairs); and which prompts are easy."""
     easy = rng.uniform(size=prompts) < 0.5
     alike = np.where(easy, EASY, HARD)[:, None]
     one, other = rng.normal(size=(2, prompts, world.pictures))
     other = alike * one + np.sqrt(1 - alike**2) * other
     left, right = np.array(list(combinations(range(world.pictures), 2))).T
     first, second = ((each[:, left] - each[:, right]) / 2**0.5 for each in (one, other))
-    return *(np.where(np.abs(each) <= world.band, 0.0, each) for each in (first, second)), easy
+    return first, second, easy
 
 
 def truth(world: World) -> dict[str, float]:
     """Accuracy by two rules and kappa, of all votes on all pairs."""
     cells = np.zeros((3, 3))
     for alike, votes in VOTES.items():
-        cells += (np.mean(votes) if world.votes else 1.0) * true_cells(alike, world.band)
+        shared = alike * (1 - OWN**2) ** 0.5 if world.votes else alike
+        cells += (np.mean(votes) if world.votes else 1.0) * true_cells(shared, world.band)
     cells /= cells.sum()
     same, ties = cells[0, 0] + cells[2, 2], cells[1].sum() + cells[:, 1].sum()
     decided = same + cells[0, 2] + cells[2, 0]
@@ -139,8 +157,8 @@ def true_tau(world: World, rng: np.random.Generator) -> float:
     for each in drawn(world, TRUTH, rng)[:2]:
         won = np.zeros((TRUTH, world.pictures))
         for at, (left, right) in enumerate(combinations(range(world.pictures), 2)):
-            won[:, left] += np.sign(each[:, at])
-            won[:, right] -= np.sign(each[:, at])
+            won[:, left] += tied(each[:, at], world)
+            won[:, right] -= tied(each[:, at], world)
         orders.append(won)
     return float(np.nanmean(tau_b(*orders)))
 

@@ -1,23 +1,22 @@
 """How far two judges agree on the same pairs, as pure functions of their p_a columns.
 
 "Accuracy" has four meanings in what is published, by what becomes of a tie, and they differ by points on the same answers:
-RULES names them, with the code that each is from. With votes, a pair counts as often as it was voted on: one with three votes
-is three pairs with one vote, all on the side of the majority.
+RULES names them, with the code that each is from.
 
-Intervals resample prompts (percentile). `benchmarks/coverage_judges.py` has how often they hold the truth: with 30 prompts
-they fall a point or two short of 95 %. Where fewer than ten prompts have a hit, or a miss, shares get Wilson's interval of as
-many observations as there are prompts if that is wider; kappa has no such floor, so of judges that never differ it is a point.
+Each vote is an observation: a pair on which two people said a and one said b counts as three, and a judge that says a agrees
+with two of them. Where only p_a and a number of votes are known, p_a * votes of them were for a and the rest for b.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import TEN, Estimate, cluster_sums, estimate, ratio, widened
+from aifeedback_dpo.compare import intervals
+from aifeedback_dpo.compare.bootstrap import Estimate
+from aifeedback_dpo.compare.intervals import Measure, Numbers, by_prompt, numbered
 
 Array = NDArray[np.float64]
 
@@ -26,6 +25,12 @@ RULES = {
     "half credit": "one half where one of the two calls a tie, one where both do (PickScore, eval_preference_predictor.py)",
     "ties wrong": "ties of the first are left out, of the second count as wrong (HPSv2, training/train.py, calc_ImageReward)",
     "inversions": "only opposite sides count as wrong, a tie of either as right (HPSv2, training/train.py, inversion_score)",
+}
+CREDIT = {  # by what the first said (b, tie, a: a row each) and the second (a column each): what is earned, and what counts
+    "decided": ([[1, 0, 0], [0, 0, 0], [0, 0, 1]], [[1, 0, 1], [0, 0, 0], [1, 0, 1]]),
+    "half credit": ([[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]], [[1, 1, 1], [1, 1, 1], [1, 1, 1]]),
+    "ties wrong": ([[1, 0, 0], [0, 0, 0], [0, 0, 1]], [[1, 1, 1], [0, 0, 0], [1, 1, 1]]),
+    "inversions": ([[1, 1, 0], [1, 1, 1], [0, 1, 1]], [[1, 1, 1], [1, 1, 1], [1, 1, 1]]),
 }
 PARTS = 4
 
@@ -49,46 +54,46 @@ class Agreement:
 
 
 def agreement(
-    first: Array,
-    second: Array,
-    prompts: Sequence[str],
-    *,
-    weights: Array | None = None,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    first: Array, second: Array, prompts: Sequence[str] | Numbers, *, votes: Array | None = None, **boot: Any
 ) -> Agreement:
-    """`first` and `second` are p_a of the same pairs, 0.5 a tie; `prompts` are their clusters, `weights` votes on each.
+    """`first` and `second` are p_a of the same pairs, 0.5 a tie and NaN no view; `prompts` are their clusters.
 
-    By the rule "ties wrong" the first is the one to agree with; by all others, and for kappa, the order is nothing.
+    `votes` are the first's, of each pair, for b, tie and a (n, 3); by default one each, as p_a says. By the rule "ties wrong"
+    the first is the one to agree with; by all others, and for kappa, the order is nothing.
     """
-    boot: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    counted = np.ones(len(first)) if weights is None else np.asarray(weights, dtype=np.float64)
-    one, two = np.sign(first - 0.5), np.sign(second - 0.5)
-    earned = _credits(one, two)
-    cells = np.zeros((len(one), 9))
-    cells[np.arange(len(one)), ((one + 1) * 3 + two + 1).astype(int)] = counted
-    rules = {}
-    for name, (credit, kept) in earned.items():
-        rules[name] = share(credit, kept * counted, prompts, **boot)
-    return Agreement(
-        pairs=len(one),
-        decided=int(((one != 0) & (two != 0)).sum()),
-        rules=rules,
-        kappa=bounded(estimate(cluster_sums(cells, prompts), cohen_kappa, **boot)),
-    )
+    measured = measures(first, second, numbered(prompts), votes=votes)
+    return told(first, second, intervals.estimates(measured, **boot))
 
 
-def _credits(one: Array, two: Array) -> dict[str, tuple[Array, Array]]:
-    """By rule: what each pair earns, and whether it counts."""
-    both, same = (one != 0) & (two != 0), one == two
-    every = np.ones(len(one))
-    return {
-        "decided": (same.astype(np.float64), both.astype(np.float64)),
-        "half credit": (np.where(both | same, same, 0.5), every),
-        "ties wrong": ((same & both).astype(np.float64), (one != 0).astype(np.float64)),
-        "inversions": ((one * two >= 0).astype(np.float64), every),
-    }
+def measures(first: Array, second: Array, prompts: Numbers, *, votes: Array | None = None) -> list[Measure]:
+    """One for each of RULES, then kappa."""
+    said = one_each(first) if votes is None else votes * ~np.isnan(first)[:, None]
+    cells = by_prompt((said[:, :, None] * one_each(second)[:, None, :]).reshape(-1, 9), prompts)
+    shares = [cells @ np.array(CREDIT[rule], dtype=np.float64).reshape(2, 9).T for rule in RULES]
+    return [*(Measure(share, is_share=True) for share in shares), Measure(cells, cohen_kappa)]
+
+
+def told(first: Array, second: Array, found: Sequence[Estimate]) -> Agreement:
+    """The estimates of `measures`, with how many pairs there are."""
+    both = ~np.isnan(first) & ~np.isnan(second)
+    decided = both & (first != 0.5) & (second != 0.5)
+    return Agreement(int(both.sum()), int(decided.sum()), dict(zip(RULES, found[:-1], strict=True)), found[-1])
+
+
+def one_each(p_a: Array) -> Array:
+    """One vote a pair, for b, tie or a (n, 3); none where p_a is NaN."""
+    return np.stack([p_a < 0.5, p_a == 0.5, p_a > 0.5], axis=1).astype(np.float64)
+
+
+def counted(p_a: Array, votes: Array) -> Array:
+    """Votes for b, tie and a (n, 3) from their mean and number: p_a * votes for a, the rest for b.
+
+    A mean of one half is a tie of one vote; of several nobody knows which were, so that half of them are for each side.
+    """
+    whole = ((p_a == 0.5) & (votes <= 1)) | (p_a == 0) | (p_a == 1) | np.isnan(p_a)
+    shared = np.stack([1 - p_a, np.zeros(len(p_a)), p_a], axis=1)
+    found: Array = np.where(whole[:, None], one_each(p_a), shared) * votes[:, None]
+    return found
 
 
 def cohen_kappa(cells: Array) -> Array:
@@ -101,29 +106,21 @@ def cohen_kappa(cells: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = np.trace(table, axis1=1, axis2=2) / total
         chance = (table.sum(axis=2) * table.sum(axis=1)).sum(axis=1) / total**2
-        kappa: Array = (observed - chance) / (1 - chance)
+        kappa: Array = np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
     return kappa
 
 
-def share(hits: Array, counted: Array, prompts: Sequence[str], **boot: Any) -> Estimate:
-    """A weighted share of hits (n, in [0, 1]) among what counts (n), with its interval over the prompts that count.
-
-    With few prompts that have a hit, or a miss, it is at least as wide as Wilson's of so many prompts.
-    """
-    rows = cluster_sums(np.stack([hits * counted, counted], axis=1), prompts)
-    rows = rows[rows[:, 1] > 0]
-    found = estimate(rows, ratio, **boot)
-    hit, missed = int((rows[:, 0] > 0).sum()), int((rows[:, 0] < rows[:, 1]).sum())
-    few = min(hit, missed)
-    if few >= TEN:
-        return found
-    won = few if hit <= missed else found.prompts - few
-    return widened(found, won=won, lost=found.prompts - won, confidence=boot["confidence"])
+def with_people(votes: Array, second: Array) -> tuple[Array, Array]:
+    """Of each pair, the share of deciding votes (n, 3) that a deciding judge agrees with, and their number, else 0."""
+    deciding = votes[:, 0] + votes[:, 2]
+    number = np.where(np.isnan(second) | (second == 0.5), 0.0, deciding)
+    agreed = np.where(second > 0.5, votes[:, 2], votes[:, 0])
+    return np.divide(agreed, deciding, out=np.zeros(len(votes)), where=deciding > 0), number
 
 
-def bounded(found: Estimate) -> Estimate:
-    """Without an interval where it rests on one prompt, of which all resamples are alike."""
-    return found if found.prompts > 1 else replace(found, low=math.nan, high=math.nan)
+def share(hits: Array, counted: Array, prompts: Sequence[str] | Numbers, **boot: Any) -> Estimate:
+    """A weighted share of hits (n, in [0, 1]) among what counts (n), with its interval over the prompts that count."""
+    return intervals.estimates([intervals.share(hits, counted, numbered(prompts))], **boot)[0]
 
 
 def quantile_parts(values: Array) -> list[tuple[float, float, NDArray[np.bool_]]]:

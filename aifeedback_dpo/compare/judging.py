@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from aifeedback_dpo import engine, preferences
-from aifeedback_dpo.compare import agreement, people, pixels, ranking
-from aifeedback_dpo.compare.calibration import calibration
+from aifeedback_dpo.compare import agreement, calibration, intervals, people, pixels, ranking, tau
 from aifeedback_dpo.compare.slices import Table, slices
-from aifeedback_dpo.compare.tau import tau
 from aifeedback_dpo.compare.views import known, read
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import CONTROL
@@ -36,12 +34,12 @@ def judges(run: Run, names: Sequence[str], progress: engine.Progress) -> dict[st
         "pairs": views.pairs.num_rows,
         "said": [_said(table, name) for name in names],
         "rules": agreement.RULES,
-        "matrix": [_agreement(table, *pair) for pair in twos],
-        "tau": [_tau(table, *pair) for pair in twos],
+        "matrix": _agreements(table, twos),
+        "tau": _taus(table, twos),
         "calibration": [_calibration(table, name) for name in table.others if table.truth and name != CONTROL],
         "slices": slices(table),
         "bias": _bias(table, progress),
-        "people": people.ceiling(run, table.boot),
+        "people": people.ceiling(views, table.boot),
         "ranking": _rankings(table),
         "disputed": _disputed(table),
     }
@@ -62,39 +60,60 @@ def _said(table: Table, name: str) -> dict[str, Any]:
     }
 
 
-def _agreement(table: Table, one: str, other: str) -> dict[str, Any]:
-    kept = table.both(one, other)
-    first, second = (table.views.said[name].p_a[kept] for name in (one, other))
-    weights = table.weights(one, other, kept)
-    found = agreement.agreement(first, second, table.prompts(kept), weights=weights, **table.boot)
-    return {"first": one, "second": other, **found.to_dict(), "weighted_by_votes": weights is not None}
+def _agreements(table: Table, twos: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """All of one resampling."""
+    said, measures = table.views.said, []
+    for one, other in twos:
+        votes = table.votes(one)
+        measures += agreement.measures(said[one].p_a, said[other].p_a, table.views.numbers, votes=votes)
+    found, each = table.estimates(measures), len(agreement.RULES) + 1
+    rows = []
+    for at, (one, other) in enumerate(twos):
+        told = agreement.told(said[one].p_a, said[other].p_a, found[at * each : (at + 1) * each])
+        weighted = one == table.truth and table.weighted(table.both(one, other))
+        rows.append({"first": one, "second": other, **told.to_dict(), "weighted_by_votes": weighted})
+    return rows
 
 
-def _tau(table: Table, one: str, other: str) -> dict[str, Any]:
-    """In pairs that both judged."""
-    kept = table.both(one, other)
-    first, second = (table.views.said[name].p_a[kept] for name in (one, other))
-    image_a, image_b = (np.array(side, dtype=str)[kept] for side in table.views.sides())
-    found = tau(first, second, table.views.prompts[kept], image_a, image_b, **table.boot)
-    return {"first": one, "second": other, "prompts": found.prompts, "tau": found.to_dict()}
+def _taus(table: Table, twos: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    said, (image_a, image_b) = table.views.said, table.views.pictures
+    measures = [
+        tau.measure(said[one].p_a, said[other].p_a, table.views.numbers, image_a, image_b) for one, other in twos
+    ]
+    return [
+        {"first": one, "second": other, "prompts": found.prompts, "tau": found.to_dict()}
+        for (one, other), found in zip(twos, table.estimates(measures), strict=True)
+    ]
 
 
 def _calibration(table: Table, name: str) -> dict[str, Any]:
     assert table.truth
-    kept = table.both(table.truth, name)
-    human, said = table.views.said[table.truth], table.views.said[name]
-    p_a, margin, prompts = said.p_a[kept], said.margin[kept], table.prompts(kept)
+    kept, numbers, votes = table.both(table.truth, name), table.views.numbers, table.views.votes
+    p_a, margin = (
+        np.where(kept, column, np.nan) for column in (table.views.said[name].p_a, table.views.said[name].margin)
+    )
+    weights = votes.sum(axis=1)
+    human = np.divide(votes @ [0.0, 0.5, 1.0], weights, out=np.full(len(votes), np.nan), where=kept)
     row: dict[str, Any] = {"judge": name, "against": table.truth, "pairs": int(kept.sum())}
-    row |= {"ece": None, "bins": [], "slope": None, "set_it": None, "why_not": None, "no_slope": None}
+    row |= {
+        "ece": None,
+        "bins": [],
+        "logit_slope": None,
+        "slope": None,
+        "set_it": None,
+        "why_not": None,
+        "no_slope": None,
+    }
     if not kept.any():
         row["why_not"] = f"it has no pair in common with {table.truth}"
-    elif len(np.setdiff1d(np.unique(p_a), [0.0, 0.5, 1.0])):
-        weights = table.weights(table.truth, name, kept)
-        row |= calibration(p_a, human.p_a[kept], prompts, weights=weights, **table.boot).to_dict()
+    elif len(np.setdiff1d(np.unique(p_a[kept]), [0.0, 0.5, 1.0])):
+        row |= calibration.calibration(p_a, human, numbers, weights=weights, **table.boot).to_dict()
+        sure = {"weights": weights, "confidence": table.boot["confidence"]}
+        row["logit_slope"] = calibration.logit_slope(p_a, human, numbers, **sure).to_dict()
     else:
         row["why_not"] = "it takes sides and gives no probability"
     try:
-        fit = preferences.fit_slope(margin, human.p_a[kept], prompts)
+        fit = preferences.fit_slope(margin, table.views.said[table.truth].p_a, table.views.prompts.tolist())
     except UserError as error:
         row["no_slope"] = str(error)
         return row
@@ -103,7 +122,7 @@ def _calibration(table: Table, name: str) -> dict[str, Any]:
         "value": fit.slope,
         "low": fit.slope - z * fit.error,
         "high": fit.slope + z * fit.error,
-        "prompts": len({prompt for prompt, away in zip(prompts, margin, strict=True) if not np.isnan(away)}),
+        "prompts": len(np.unique(numbers[~np.isnan(margin)])),
     }
     # a judge that is asked answers with a probability, which has no slope to set
     if name in table.views.run.recipe.label.scorers and not table.views.run.parts("answers", name):
@@ -116,15 +135,16 @@ def _bias(table: Table, progress: engine.Progress) -> list[dict[str, Any]]:
     first = np.ones(table.views.pairs.num_rows)
     leanings = [("position", "the picture in the first place; one half where places were drawn by chance", first)]
     leanings += pixels.compared(table.views, table.boot["seed"], progress)
-    rows = []
+    rows, measures = [], []
     for feature, about, more in leanings:
         for name in table.names:
             p_a = table.views.said[name].p_a
-            counted = ~np.isnan(p_a) & (p_a != 0.5) & ~np.isnan(more) & (more != 0)
-            hits = ((p_a > 0.5) == (more > 0))[counted].astype(np.float64)
-            share = agreement.share(hits, np.ones(len(hits)), table.prompts(counted), **table.boot).to_dict()
-            rows.append({"judge": name, "feature": feature, "about": about, "pairs": len(hits), "share": share})
-    return rows
+            votes = agreement.one_each(p_a) if name != table.truth else table.views.votes
+            ahead = np.where(np.isnan(more) | (more == 0), 0.5, more > 0)  # one half as of a judge that says tie
+            hits, number = agreement.with_people(votes, ahead)
+            measures.append(intervals.share(hits, number, table.views.numbers))
+            rows.append({"judge": name, "feature": feature, "about": about, "pairs": int((number > 0).sum())})
+    return [row | {"share": found.to_dict()} for row, found in zip(rows, table.estimates(measures), strict=True)]
 
 
 def _rankings(table: Table) -> list[dict[str, Any]]:
@@ -133,7 +153,7 @@ def _rankings(table: Table) -> list[dict[str, Any]]:
     rows = []
     for name in table.names:
         p_a = table.views.said[name].p_a
-        found = ranking.bradley_terry(one, other, p_a, table.views.prompts, **table.boot)
+        found = ranking.bradley_terry(one, other, p_a, table.views.numbers, **table.boot)
         met = (one != other) & ~np.isnan(p_a)
         items = [
             {"item": item, "score": score.to_dict(), "pairs": int((met & ((one == item) | (other == item))).sum())}

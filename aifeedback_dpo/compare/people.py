@@ -1,15 +1,17 @@
 """How far people agree with each other: the ceiling of any judge that is held against one of them."""
 
-from collections import defaultdict
-from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.agreement import share
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate
-from aifeedback_dpo.store import Run
+from aifeedback_dpo.compare import intervals
+from aifeedback_dpo.compare.agreement import one_each
+from aifeedback_dpo.compare.bootstrap import Estimate
+from aifeedback_dpo.compare.intervals import Measure, by_prompt
+from aifeedback_dpo.compare.views import Views
 
 Array = NDArray[np.float64]
 ENOUGH = 5
@@ -19,44 +21,61 @@ ABOUT = (
 )
 
 
-def ceiling(run: Run, boot: dict[str, Any]) -> dict[str, Any]:
+def ceiling(views: Views, boot: dict[str, Any]) -> dict[str, Any]:
     """Agreement of two people on a pair, and Krippendorff's alpha, or why there is none.
 
     People are told apart by name; votes without one, and counts of votes, may be anybody's and are left out.
     """
-    if run.recipe.label.raters:
+    if views.run.recipe.label.raters:
         return {"why_not": "the votes are simulated, one a pair, so no two of them can be compared"}
-    pairs = run.read("pairs", ["pair_id", "prompt_id"])
-    prompts = dict(zip(pairs.column("pair_id").to_pylist(), pairs.column("prompt_id").to_pylist(), strict=True))
-    said: dict[str, dict[str, float]] = defaultdict(dict)
-    for part in run.scan("votes", ["pair_id", "annotator", "p_a", "votes"]):
-        for row in part.to_pylist():
-            alone = row["annotator"] and (row["votes"] or 1) == 1 and row["p_a"] is not None
-            if alone and row["pair_id"] in prompts:
-                said[row["pair_id"]][row["annotator"]] = float(np.sign(row["p_a"] - 0.5))
-    shared = {pair: by for pair, by in said.items() if len(by) > 1}
-    if not shared:
+    counts, people = _by_pair(views)
+    several = counts.sum(axis=1) > 1
+    if not several.any():
         return {"why_not": "no pair has the votes of two people that can be told apart"}
-    clusters = [prompts[pair] for pair in shared]
-    agreed = np.array([_agreed(list(by.values())) for by in shared.values()])
+    agreed, alike = agreeing(counts)
+    alpha = Measure(by_prompt(coincidences(counts), views.numbers), nominal_alpha)
+    found = intervals.estimates([intervals.share(agreed, alike, views.numbers), alpha], **boot)
     return {
-        "pairs": len(shared),
-        "people": len({name for by in shared.values() for name in by}),
-        "agreement": share(agreed[:, 0], agreed[:, 1], clusters, **boot).to_dict(),
-        "alpha": _alpha([list(by.values()) for by in shared.values()], clusters, boot),
+        "pairs": int(several.sum()),
+        "people": people,
+        "agreement": found[0].to_dict(),
+        "alpha": _alpha(found[1]),
         "about": ABOUT,
     }
 
 
-def _agreed(sides: list[float]) -> tuple[float, float]:
-    """The share of two people that agree, of those twos that both decided, and whether there are any."""
-    twos = [one == other for one, other in combinations(sides, 2) if one and other]
-    return (sum(twos) / len(twos), 1.0) if twos else (0.0, 0.0)
+def _by_pair(views: Views) -> tuple[Array, int]:
+    """How many people said b, tie and a of each pair (n, 3), and how many voted on pairs with others; each by the last vote."""
+    cast = views.run.read("votes", ["pair_id", "annotator", "p_a", "votes"])
+    rows, met = views.rows(cast.column("pair_id"))
+    one = pc.less_equal(pc.fill_null(cast.column("votes"), 1), 1)
+    named = pc.not_equal(pc.fill_null(cast.column("annotator"), ""), "")
+    kept = met & pc.and_(one, named).to_numpy(zero_copy_only=False).astype(bool)
+    names = cast.column("annotator").combine_chunks().dictionary_encode()
+    codes = (names if isinstance(names, pa.DictionaryArray) else names.combine_chunks()).indices.to_numpy(
+        zero_copy_only=False
+    )
+    p_a = cast.column("p_a").to_numpy(zero_copy_only=False).astype(np.float64)
+    kept &= ~np.isnan(p_a)
+    # of one person's votes on a pair the last stands
+    where, person, said = rows[kept][::-1], np.nan_to_num(codes[kept][::-1]).astype(np.int64), p_a[kept][::-1]
+    last = np.unique(where * (int(person.max(initial=0)) + 1) + person, return_index=True)[1]
+    counts = np.zeros((views.pairs.num_rows, 3))
+    np.add.at(counts, where[last], one_each(said[last]))
+    together = counts.sum(axis=1)[where[last]] > 1
+    return counts, len(np.unique(person[last][together]))
 
 
-def _alpha(said: list[list[float]], clusters: list[str], boot: dict[str, Any]) -> dict[str, Any] | None:
+def agreeing(counts: Array) -> tuple[Array, Array]:
+    """Of how many people said b, tie and a of each pair (n, 3): the share of twos that agree, and whether two decided."""
+    decided = counts[:, 0] + counts[:, 2]
+    twos = decided * (decided - 1)
+    same = counts[:, 0] * (counts[:, 0] - 1) + counts[:, 2] * (counts[:, 2] - 1)
+    return np.divide(same, twos, out=np.zeros(len(counts)), where=twos > 0), (twos > 0).astype(np.float64)
+
+
+def _alpha(found: Estimate) -> dict[str, Any] | None:
     """None where all said the same; without an interval, which resamples prompts, where those are few."""
-    found = estimate(cluster_sums(np.stack([coincidences(sides) for sides in said]), clusters), nominal_alpha, **boot)
     if np.isnan(found.value):
         return None
     if found.prompts < ENOUGH:
@@ -64,11 +83,12 @@ def _alpha(said: list[list[float]], clusters: list[str], boot: dict[str, Any]) -
     return found.to_dict()
 
 
-def coincidences(sides: list[float]) -> Array:
-    """What one pair adds to Krippendorff's coincidence matrix (b, tie, a by the same, as 9 numbers), of -1, 0 and 1."""
-    counts = np.bincount(np.array(sides, dtype=int) + 1, minlength=3).astype(np.float64)
-    matrix: Array = (np.outer(counts, counts) - np.diag(counts)) / (len(sides) - 1)
-    return matrix.ravel()
+def coincidences(counts: Array) -> Array:
+    """What each pair (n, 3) adds to Krippendorff's coincidence matrix, b, tie, a by the same (n, 9); one vote adds nothing."""
+    several = np.maximum(counts.sum(axis=1) - 1, 0)
+    twos = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(3)
+    matrix: Array = np.divide(twos, several[:, None, None], out=np.zeros_like(twos), where=several[:, None, None] > 0)
+    return matrix.reshape(-1, 9)
 
 
 def nominal_alpha(totals: Array) -> Array:
@@ -79,5 +99,5 @@ def nominal_alpha(totals: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = 1 - np.trace(matrix, axis1=1, axis2=2) / count
         expected = (count**2 - (values**2).sum(axis=1)) / (count * (count - 1))
-        alpha: Array = 1 - observed / expected
+        alpha: Array = np.where(expected > 0, 1 - observed / expected, np.nan)
     return alpha

@@ -6,15 +6,16 @@ that one is preferred with probability 1 / (1 + exp(-d)). A tie counts half a wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifeedback_dpo.compare.bootstrap import Estimate
+from aifeedback_dpo.compare.intervals import expanded, resampled
 
 Array = NDArray[np.float64]
-Names: TypeAlias = Sequence[str] | NDArray[np.str_]
+Names: TypeAlias = Sequence[str] | NDArray[Any]
 RESAMPLES = 500
 """Each is a fit, of a few milliseconds."""
 
@@ -54,7 +55,7 @@ def bradley_terry(
     left, right = np.split(at, 2)
     chosen, size = p_a[kept], len(items)
     cells, where = np.unique(np.concatenate([left * size + right, right * size + left]), return_inverse=True)
-    members = np.unique(np.array(prompts, dtype=str)[kept], return_inverse=True)[1]
+    members = np.unique(np.asarray(prompts)[kept], return_inverse=True)[1].reshape(-1)
     count = int(members.max()) + 1
     rows = (np.concatenate([members, members]), where)
     won = coo_array((np.concatenate([chosen, 1 - chosen]), rows), shape=(count, len(cells))).tocsr()  # (prompts, cells)
@@ -62,12 +63,9 @@ def bradley_terry(
     if not _connected(cells, total, size):
         return Ranking(why_not=_one_sided(items, cells, total))
     value = _fit(cells, total, size)
-    rng, drawn = np.random.default_rng(seed), []
-    asked = min(resamples, RESAMPLES)
-    for _ in range(asked):
-        counts: Array = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64) @ won
-        if _connected(cells, counts, size):
-            drawn.append(_fit(cells, counts, size))
+    drawn, asked = [], min(resamples, RESAMPLES)
+    for times in resampled(count, asked, seed):
+        drawn += [_fit(cells, counts, size) for counts in times @ won if _connected(cells, counts, size)]
     tail = (1 - confidence) / 2
     no_interval = None
     low, high = np.full((2, size), np.nan)
@@ -76,7 +74,8 @@ def bradley_terry(
     elif asked - len(drawn) > tail * asked:
         no_interval = f"in {asked - len(drawn)} of {asked} resamples of {count} prompts some never lost or never won"
     else:
-        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+        cut = expanded(tail, count)
+        low, high = np.quantile(drawn, [cut, 1 - cut], axis=0)
     scores = {
         str(items[rank]): Estimate(float(value[rank]), float(low[rank]), float(high[rank]), count)
         for rank in np.argsort(-value, kind="stable")

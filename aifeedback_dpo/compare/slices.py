@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.agreement import quantile_parts, share
+from aifeedback_dpo.compare import agreement
+from aifeedback_dpo.compare.agreement import quantile_parts
+from aifeedback_dpo.compare.bootstrap import Estimate
+from aifeedback_dpo.compare.intervals import Measure, estimates, share
 from aifeedback_dpo.compare.views import Views
 from aifeedback_dpo.records import HUMAN
 
@@ -41,13 +44,17 @@ class Table:
     def both(self, one: str, other: str) -> NDArray[np.bool_]:
         return self.views.said[one].there & self.views.said[other].there
 
-    def prompts(self, kept: NDArray[np.bool_]) -> list[str]:
-        return list(map(str, self.views.prompts[kept].tolist()))
+    def estimates(self, measures: Sequence[Measure]) -> list[Estimate]:
+        return estimates(measures, **self.boot)
 
-    def weights(self, one: str, other: str, kept: NDArray[np.bool_]) -> Array | None:
-        """Votes on each pair where people are one of the two and some pair has several; None where each counts once."""
-        votes = self.views.said[self.truth].votes[kept] if self.truth in (one, other) and self.truth else np.ones(0)
-        return votes if (votes > 1).any() else None
+    def votes(self, judge: str) -> Array | None:
+        """People's votes on each pair (n, 3), where it is they; None for others, of whom each says one thing of a pair."""
+        return self.views.votes if judge == self.truth else None
+
+    def weighted(self, kept: NDArray[np.bool_]) -> bool:
+        """Whether more than one vote stands behind one of these pairs of people's, or a part of one."""
+        votes = self.views.votes[kept]
+        return bool((votes != agreement.one_each(self.views.said[HUMAN].p_a[kept])).any())
 
 
 def slices(table: Table) -> list[dict[str, Any]]:
@@ -56,12 +63,12 @@ def slices(table: Table) -> list[dict[str, Any]]:
         return []
     words, categories = table.views.words(), table.views.categories()
     one, other = table.views.models
-    drawn = np.array([" | ".join(sorted(pair)) for pair in zip(one, other, strict=True)], dtype=str)
-    rows = []
+    drawn = np.array([" | ".join(sorted(pair)) for pair in zip(one.tolist(), other.tolist(), strict=True)], dtype=str)
+    rows, measures = [], []
     for name in table.others:
-        kept = table.both(table.truth, name)
-        sides = [np.sign(table.views.said[judge].p_a - 0.5) for judge in (table.truth, name)]
-        decided = kept & (np.nan_to_num(sides[0]) != 0) & (np.nan_to_num(sides[1]) != 0)
+        said = table.views.said[name].p_a
+        hits, number = agreement.with_people(table.views.votes * table.both(table.truth, name)[:, None], said)
+        decided = number > 0
         if not decided.any():
             continue
         margin = np.abs(table.views.said[name].margin)
@@ -71,13 +78,9 @@ def slices(table: Table) -> list[dict[str, Any]]:
         found += _groups("models", drawn, decided, MANY_MODELS)
         found += _groups("category", categories, decided) if categories is not None else []
         for by, part, inside in found:
-            hits = (sides[0] == sides[1])[inside].astype(np.float64)
-            weights = table.weights(table.truth, name, inside)
-            counted = np.ones(len(hits)) if weights is None else weights
-            accuracy = share(hits, counted, table.prompts(inside), **table.boot)
-            about = {"judge": name, "against": table.truth, "by": by, "slice": part, "pairs": len(hits)}
-            rows.append(about | {"accuracy": accuracy.to_dict()})
-    return rows
+            measures.append(share(hits, number * inside, table.views.numbers))
+            rows.append({"judge": name, "against": table.truth, "by": by, "slice": part, "pairs": int(inside.sum())})
+    return [row | {"accuracy": found.to_dict()} for row, found in zip(rows, table.estimates(measures), strict=True)]
 
 
 Part = tuple[str, str, NDArray[np.bool_]]

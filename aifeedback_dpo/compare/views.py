@@ -1,13 +1,15 @@
 """What each judge of a run said of its pairs, in columns: read once, aligned by pair."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aifeedback_dpo.compare.agreement import counted
+from aifeedback_dpo.compare.intervals import numbered
 from aifeedback_dpo.records import BASE, CONTROL, HUMAN, IMPORTED, packed_ids
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
@@ -42,6 +44,45 @@ class Views:
     def prompts(self) -> NDArray[np.str_]:
         """The prompt's id of each pair."""
         return np.array(self.pairs.column("prompt_id").to_pylist(), dtype=str)
+
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """The prompt of each pair as a number."""
+        return numbered(packed_ids(self.pairs.column("prompt_id")))
+
+    @cached_property
+    def pictures(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pictures of each pair as numbers."""
+        one, other = (packed_ids(self.pairs.column(side)) for side in ("image_a", "image_b"))
+        both = numbered(np.concatenate([one, other]))
+        return both[: len(one)], both[len(one) :]
+
+    @cached_property
+    def votes(self) -> Array:
+        """People's votes on each pair for b, tie and a (n, 3): as they were cast, or as their mean tells where that is all."""
+        said = self.said[HUMAN]
+        found = counted(said.p_a, np.where(said.there, said.votes, 0.0))
+        cast = np.zeros_like(found)
+        for part in self.run.scan("votes", ["pair_id", "p_a", "votes"]):
+            rows, met = self.rows(part.column("pair_id"))
+            p_a, number = (
+                part.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in ("p_a", "votes")
+            )
+            np.add.at(cast, rows[met], counted(p_a, np.where(np.isnan(number), 1.0, number))[met])
+        known: Array = np.where((cast.sum(axis=1) > 0)[:, None] & said.there[:, None], cast, found)
+        return known
+
+    def rows(self, ids: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """In which row of `pairs` each of these pairs is, and whether it is in one."""
+        order, known, wanted = self._order, packed_ids(self.pairs.column("pair_id")), packed_ids(ids)
+        if not len(known) or not len(wanted):
+            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+        rows = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+        return rows, known[rows] == wanted
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(packed_ids(self.pairs.column("pair_id")), kind="stable").astype(np.int64)
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -100,21 +141,15 @@ def known(run: Run) -> list[str]:
 
 def read(run: Run, judges: Sequence[str]) -> Views:
     """Everything that these judges said. Rows of pairs that are no longer in the run are left out."""
-    pairs = run.read("pairs", ["pair_id", "prompt_id", "image_a", "image_b"])
-    ids = packed_ids(pairs.column("pair_id"))
-    order = np.argsort(ids, kind="stable")
-    return Views(run, pairs, {judge: _said(run, judge, ids, order) for judge in judges})
+    views = Views(run, run.read("pairs", ["pair_id", "prompt_id", "image_a", "image_b"]), {})
+    return replace(views, said={judge: _said(views, judge) for judge in judges})
 
 
-def _said(run: Run, judge: str, ids: NDArray[np.bytes_], order: NDArray[np.int_]) -> Said:
-    table = run.read("preferences", ["pair_id", "p_a", "margin", "votes", "rule"], judge)
-    p_a, margin, votes = (np.full(len(ids), np.nan) for _ in range(3))
-    if len(ids) and table.num_rows:
-        theirs = packed_ids(table.column("pair_id"))
-        at = np.minimum(np.searchsorted(ids, theirs, sorter=order), len(ids) - 1)
-        rows = order[at]
-        met = ids[rows] == theirs
-        for column, name in ((p_a, "p_a"), (margin, "margin"), (votes, "votes")):
-            column[rows[met]] = table.column(name).to_numpy(zero_copy_only=False)[met]
+def _said(views: Views, judge: str) -> Said:
+    table = views.run.read("preferences", ["pair_id", "p_a", "margin", "votes", "rule"], judge)
+    p_a, margin, votes = (np.full(views.pairs.num_rows, np.nan) for _ in range(3))
+    rows, met = views.rows(table.column("pair_id"))
+    for column, name in ((p_a, "p_a"), (margin, "margin"), (votes, "votes")):
+        column[rows[met]] = table.column(name).to_numpy(zero_copy_only=False)[met]
     rule = table.column("rule")[0].as_py() if table.num_rows else None
     return Said(p_a, margin, np.where(np.isnan(votes), 1.0, votes), rule)

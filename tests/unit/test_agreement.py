@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from aifeedback_dpo.compare.agreement import RULES, agreement, cohen_kappa, quantile_parts, share
-from aifeedback_dpo.compare.bootstrap import cluster_sums, estimate, ratio
+from aifeedback_dpo.compare import intervals
+from aifeedback_dpo.compare.agreement import RULES, agreement, cohen_kappa, counted, quantile_parts, share
+from aifeedback_dpo.compare.intervals import Measure
 from aifeedback_dpo.compare.tau import tau, tau_b
 from benchmarks.coverage_judges import World, held
 
@@ -72,14 +73,18 @@ def test_swapping_a_and_b_everywhere_changes_nothing(rows):
 
 
 @settings(max_examples=40)
-@given(COLUMNS, st.lists(st.integers(1, 4), min_size=50, max_size=50))
+@given(COLUMNS, st.lists(st.tuples(*[st.integers(0, 2)] * 3).filter(sum), min_size=50, max_size=50))
 def test_a_pair_with_three_votes_is_three_pairs_with_one(rows, votes):
-    first, second, prompts = map(np.array, zip(*rows, strict=True))
-    times = np.resize(votes, len(rows))
+    _, second, prompts = map(np.array, zip(*rows, strict=True))
+    cast = np.resize(votes, (len(rows), 3))
+    times = cast.sum(axis=1)
+    mean = cast @ [0.0, 0.5, 1.0] / times
+    each = np.concatenate([np.repeat([0.0, 0.5, 1.0], three) for three in cast])
     boot = BOOT | {"resamples": 20}
-    one = agreement(first, second, prompts, weights=times, **boot).to_dict()
-    many = agreement(*(np.repeat(column, times) for column in (first, second, prompts)), **boot).to_dict()
-    assert (one.pop("pairs"), one.pop("decided")) <= (many.pop("pairs"), many.pop("decided"))
+    one = agreement(mean, second, prompts, votes=cast, **boot).to_dict()
+    many = agreement(each, *(np.repeat(column, times) for column in (second, prompts)), **boot).to_dict()
+    assert one.pop("pairs") <= many.pop("pairs")
+    del one["decided"], many["decided"]  # a pair is decided by its mean, whoever of its people was not
     assert one == nearly(many)
 
 
@@ -91,11 +96,30 @@ def nearly(told):
 
 
 def test_votes_move_accuracy_and_kappa_by_hand():
-    first, second, votes = np.array([1.0, 0.0]), np.array([1.0, 1.0]), np.array([3.0, 1.0])
-    found = agreement(first, second, ["p", "q"], weights=votes, **BOOT)
-    assert found.rules["decided"].value == 0.75  # three votes of four, where by pairs it is one of two
-    # observed 3/4, chance (3/4)(4/4) + (1/4)(0/4) = 3/4
+    # p: two for a, one for b; q: one for b. The second says a of both: of four votes it agrees with two
+    first, second, votes = np.array([2 / 3, 0.0]), np.array([1.0, 1.0]), np.array([[1.0, 0, 2], [1, 0, 0]])
+    found = agreement(first, second, ["p", "q"], votes=votes, **BOOT)
+    assert found.rules["decided"].value == 0.5
+    # observed 1/2, chance (2/4)(4/4) + (2/4)(0/4) = 1/2
     assert found.kappa.value == 0.0
+    assert (found.pairs, found.decided) == (2, 2)
+    # a third person who called p a tie: dropped, half right, dropped, right
+    tied = agreement(first, second, ["p", "q"], votes=np.array([[1.0, 1, 2], [1, 0, 0]]), **BOOT).rules
+    assert [rule.value for rule in tied.values()] == pytest.approx([2 / 4, 2.5 / 5, 2 / 4, 3 / 5])
+
+
+def test_of_a_mean_of_votes_so_many_were_for_a():
+    # three of four for a; one vote that is a tie; two whose mean is a tie are one for each; nobody
+    found = counted(np.array([0.75, 0.5, 0.5, 0.0, np.nan]), np.array([4.0, 1.0, 2.0, 3.0, 0.0]))
+    assert found.tolist() == [[1, 0, 3], [0, 1, 0], [1, 0, 1], [3, 0, 0], [0, 0, 0]]
+
+
+@given(COLUMNS, st.integers(1, 5))
+def test_no_vote_is_lost(rows, number):
+    p_a = np.array([row[0] for row in rows])
+    found = counted(p_a, np.full(len(rows), float(number)))
+    assert found.sum(axis=1) == pytest.approx(np.full(len(rows), float(number)))
+    assert found @ [0.0, 0.5, 1.0] == pytest.approx(number * p_a)
 
 
 def test_kappa_by_hand():
@@ -156,8 +180,8 @@ def test_the_interval_resamples_prompts_and_not_pairs():
 
 def test_ten_prompts_of_each_kind_are_enough_for_the_bootstrap_and_nine_are_not():
     def found(missed):
-        hits, prompts = np.array([1.0] * (40 - missed) + [0.0] * missed), [str(n) for n in range(40)]
-        plain = estimate(cluster_sums(np.stack([hits, np.ones(40)], axis=1), prompts), ratio, **BOOT)
+        hits, prompts = np.array([1.0] * (40 - missed) + [0.0] * missed), np.arange(40)
+        (plain,) = intervals.estimates([Measure(np.stack([hits, np.ones(40)], axis=1))], **BOOT)
         return share(hits, np.ones(40), prompts, **BOOT), plain
 
     assert found(10)[0] == found(10)[1]
