@@ -1,104 +1,51 @@
-"""The report: `report.json` with every number, and one HTML page that opens from disk without a network."""
+"""The report: one folder that opens from disk without a network.
+
+    index.html         the page; report.json has every number on it
+    plotly.min.js      its live figures
+    thumbnails/        its pictures, small; whole they lie in the run's pictures/
+    tables/ figures/   CSV and LaTeX, PNG and PDF
+    cards/             a model card for each policy that was trained
+
+What an earlier report left and this one does not have is deleted, and nothing else.
+"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from aifeedback_dpo.compare import curves, headline
-from aifeedback_dpo.compare.metrics import Metric
+from aifeedback_dpo import engine
+from aifeedback_dpo.compare import cards, figures, page, pictures, plots, tables, training
 from aifeedback_dpo.store import Run
 
-if TYPE_CHECKING:
-    from aifeedback_dpo.compare.policies import Entry
+PLOTLY = "plotly.min.js"
 
 
-@dataclass(frozen=True)
-class Disputed:
-    """A training pair on which the judges took opposite sides: their p_a."""
+def write(run: Run, result: dict[str, Any], folder: Path, progress: engine.Progress) -> None:
+    """Writes everything under `folder`, the page and the numbers last.
 
-    prompt: str
-    image_a: str
-    image_b: str
-    first: float
-    second: float
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What the page shows: rows of one prompt and seed across policies, and pairs in dispute."""
-
-    gallery: list[dict[str, Any]]
-    disputed: list[Disputed]
-
-
-def pictures(run: Run, entries: Sequence["Entry"], measured: Sequence[Metric], disputed: list[Disputed]) -> Pictures:
-    """The first prompts of the held-out list, not a choice; each policy at its first training seed."""
-    shown: dict[str, Entry] = {}
-    for entry in entries:
-        shown.setdefault(entry.name, entry)
-    truths = {metric.name: metric.values for metric in measured if metric.truth}
-    gallery = []
-    for at, shot in enumerate(entries[0].shots[: run.recipe.compare.gallery]):
-        images = [{"policy": name, "image": entry.shots[at].image_id} for name, entry in shown.items()]
-        for cell in images:
-            cell["correct"] = str(bool(truths["correct"][cell["image"]])) if "correct" in truths else ""
-        gallery.append({"prompt": shot.prompt, "images": images})
-    return Pictures(gallery, disputed)
+    `result` gets `curves`, the points of the training curves, and `files`, what lies beside the page. Raises DataError for a
+    log of training, or a policy's description, that cannot be read.
+    """
+    result["curves"] = training.curves(run, result)
+    shown = pictures.write(run, result, folder, progress)
+    live = plots.plots(result)
+    result["files"] = {
+        "tables": tables.write(run, result, folder),
+        "figures": figures.write(run, result, folder),
+        "cards": cards.write(run, result, folder),
+    }
+    if live:
+        _plotly(run, folder / PLOTLY)
+    else:
+        (folder / PLOTLY).unlink(missing_ok=True)
+    run.write_text(folder / "report.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    run.write_text(folder / "index.html", page.render(result, shown, live))
 
 
-def write(run: Run, result: dict[str, Any], shown: Pictures) -> None:
-    """The folder `report/`: pictures first, the page and the numbers last."""
-    folder = run.report
-    wanted = {cell["image"] for row in shown.gallery for cell in row["images"]}
-    wanted |= {image for pair in shown.disputed for image in (pair.image_a, pair.image_b)}
-    for image_id, data in run.images(wanted):
-        path = folder / "images" / f"{image_id}.webp"
-        if not path.exists():
-            run.write(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
-    run.write_text(folder / "report.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
-    run.write_text(folder / "index.html", render(result, shown, _histories(run, result)))
+def _plotly(run: Run, path: Path) -> None:
+    """The library, once: five megabytes are not written again where they are there."""
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-
-def render(result: dict[str, Any], shown: Pictures, histories: dict[str, list[dict[str, Any]]]) -> str:
-    """The page. Prompts and names are escaped: nothing in them becomes markup."""
-    environment = Environment(
-        loader=PackageLoader("aifeedback_dpo.compare"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.0f}"
-    environment.filters["heat"] = _heat
-    sides = list(dict.fromkeys((row["policy"], row["against"]) for row in result["duels"]))
-    cells = {(row["policy"], row["against"], row["metric"]): row for row in result["duels"]}
-    return environment.get_template("report.html").render(
-        result=result,
-        shown=shown,
-        sides=sides,
-        cells=cells,
-        title=lambda name: headline.title(result, name),
-        curves=curves.draw(histories),
-    )
-
-
-def _histories(run: Run, result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Each policy's metrics at its first training seed."""
-    found = {}
-    for row in result["policies"]:
-        path = run.policy_folder(row["policy"], row["seeds"][0]) / "metrics.jsonl"
-        if path.exists():
-            found[headline.title(result, row["policy"])] = [json.loads(line) for line in path.read_text().splitlines()]
-    return found
-
-
-def _heat(rate: dict[str, float]) -> str:
-    """A cell's class: how far the whole interval is from one half."""
-    if rate["low"] > 0.5:
-        return "up strong" if rate["low"] > 0.6 else "up"
-    if rate["high"] < 0.5:
-        return "down strong" if rate["high"] < 0.4 else "down"
-    return "even"
+    bundle = get_plotlyjs().encode()
+    if not path.exists() or path.read_bytes() != bundle:
+        run.write(path, lambda file: file.write(bundle))

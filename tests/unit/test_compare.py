@@ -1,11 +1,8 @@
-"""Agreement, win rates, intervals and curves, against counts made by hand."""
-
-import re
+"""Agreement, win rates and intervals, against counts made by hand."""
 
 import numpy as np
 import pytest
 
-from aifeedback_dpo.compare import curves
 from aifeedback_dpo.compare.agreement import agreement, cohen_kappa
 from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, crossed, estimate, ratio
 from aifeedback_dpo.compare.winrate import duel
@@ -129,67 +126,3 @@ def test_clear_of_needs_the_whole_interval():
     assert Estimate(0.6, 0.55, 0.65, 9).clear_of(0.5) == 1
     assert Estimate(0.6, 0.45, 0.75, 9).clear_of(0.5) == 0
     assert Estimate(0.4, 0.35, 0.45, 9).clear_of(0.5) == -1
-
-
-def history(steps, *, asked_at=(), reference=True):
-    """Rows as `ddpo train` logs them; without a reference there are no margins, and held-out pairs are asked now and then."""
-    against = dict.fromkeys(("implicit_accuracy", "gradient_factor", "winner_drift", "loser_drift"), 0.25)
-    rows = [{"step": step, "loss": 0.5} | (against if reference else {}) for step in range(steps)]
-    for step in asked_at:
-        rows[step]["held_out_accuracy"] = 0.6
-    return rows
-
-
-def titles(svg):
-    """The panels that were drawn."""
-    return [panel.title for panel in curves.PANELS if f">{panel.title}<" in svg]
-
-
-def test_running_means_lie_at_the_last_step_that_they_hold():
-    # eight steps: a window of 8 / 4 = 2, so means of (1, 3), (3, 5), ... at steps 2, 3, ...
-    steps, means = curves.smoothed(np.arange(1.0, 9.0), np.arange(1.0, 17.0, 2.0))
-    assert steps.tolist() == [2, 3, 4, 5, 6, 7, 8]
-    assert means.tolist() == [2, 4, 6, 8, 10, 12, 14]
-
-
-def test_a_window_is_twenty_steps_and_shrinks_so_that_a_short_training_shows():
-    for trained, shown in ((400, 381), (80, 61), (40, 31), (19, 16), (3, 3), (1, 1)):
-        assert len(curves.smoothed(np.arange(trained), np.zeros(trained))[0]) == shown
-
-
-@pytest.mark.slow
-def test_a_panel_shows_those_policies_that_have_its_number_and_none_is_empty():
-    assert titles(curves.draw({"human": history(3)})) == [panel.title for panel in curves.PANELS if not panel.asked]
-    both = curves.draw({"human": history(3), "human+sft": history(3, asked_at=(2,), reference=False)})
-    assert titles(both) == [panel.title for panel in curves.PANELS]
-    alone = curves.draw({"human+sft": history(3, asked_at=(2,), reference=False)})
-    assert titles(alone) == ["Accuracy on held-out pairs"]
-    assert curves.draw({"human+sft": history(3, reference=False)}) == curves.draw({}) == ""
-
-
-def test_held_out_accuracy_is_a_point_for_each_time_it_was_asked():
-    asked = {"human": history(100, asked_at=range(9, 100, 10)), "random": history(100)}
-    lines = curves._lines(curves.PANELS[1], asked)
-    assert list(lines) == ["human"]
-    assert lines["human"][0].tolist() == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
-    assert lines["human"][1].tolist() == [0.6] * 10
-
-
-def test_policies_of_one_judge_share_a_colour_and_no_two_look_alike():
-    variants = ("", "+sft", "+beta500", "+mapo", "+kto", "+ipo")
-    names = [f"{judge}{variant}" for judge in ("a", "b", "c", "d", "random", "e") for variant in variants]
-    looks = curves._looks(names)
-    colours, dashes = ({name: look[at] for name, look in looks.items()} for at in (0, 1))
-    assert colours["a"] == colours["a+sft"] != colours["b"]
-    assert dashes["a+sft"] == dashes["b+sft"] != dashes["a"]
-    assert {colour for name, colour in colours.items() if name.startswith("random")} == {curves.GREY}
-    assert len(set(looks.values())) == 36
-
-
-@pytest.mark.slow
-def test_a_name_in_a_drawing_stays_a_name():
-    for name in ("<b>human</b> & co", "a$x^2$b", "human+beta500.1_x-y"):
-        svg = curves.draw({name: history(3)})
-        shown = re.sub(r"<[^>]*>", " ", svg).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        assert name in shown
-        assert "<b>" not in svg
