@@ -8,7 +8,7 @@ from aifeedback_dpo.compare.standings import verdict
 from aifeedback_dpo.records import BASE, CONTROL
 
 FEW = 30
-SEVERAL = 3  # policies of which each two have a sentence; of more, each against the first
+SEVERAL = 3  # policies of which each two have a sentence; of more, the first two
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
@@ -23,9 +23,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
 def cautions(result: dict[str, Any]) -> list[str]:
     """What keeps these numbers from being more than they are."""
     said = [text for found in result["sets"] for text in _cautions(result, found)]
-    told = _told_of(result["compared"])
+    told = _pairs(result["compared"])
     for row in result["differ_in"]:
-        if row["same_judge"] is False and row["settings"] and row["against"] in told:
+        if row["same_judge"] is False and row["settings"] and (row["policy"], row["against"]) in told:
             both = f"{result['titles'][row['policy']]} and {result['titles'][row['against']]}"
             said.append(
                 f"{both} differ in more than their labels: in {_settings(row['settings'])}. Nothing here tells what the labels "
@@ -70,9 +70,9 @@ class Telling:
         ]
 
     def _each_other(self) -> Iterator[str]:
-        mine = _told_of(self.compared)
+        told = _pairs(self.compared)
         for ours, theirs in self.duels:
-            if ours in self.compared and theirs in mine:
+            if (ours, theirs) in told:
                 yield self._duel(ours, theirs)
                 differ = next(
                     (row for row in self.result["differ_in"] if {row["policy"], row["against"]} == {ours, theirs}), None
@@ -85,16 +85,19 @@ class Telling:
     def _controls(self) -> list[str]:
         """What random labels did under the same settings, and what the others did beyond that."""
         told = [name for name in self.compared if self._judge(name) and control(name) != name]
-        said = []
+        said: list[str] = []
+        missing: list[str] = []
         for name in dict.fromkeys(map(control, told)):
             if (name, BASE) in self.duels:
                 said += [self._duel(name, BASE)] if name not in self.compared else []
             else:
-                alike = " and ".join(self._title(policy) for policy in told if control(policy) == name)
-                how = "" if name == CONTROL else f" with the settings of {alike}"
-                said.append(
-                    f"No policy was trained on random labels{how}, so nothing tells what any labels would have done."
-                )
+                missing.append(name)
+        if missing:
+            alike = " and ".join(self._title(policy) for policy in told if control(policy) in missing)
+            how = "" if missing == [CONTROL] else f" with the settings of {alike}"
+            said.append(
+                f"No policy was trained on random labels{how}, so nothing tells what any labels would have done."
+            )
         beyond = [(policy, control(policy)) for policy in told if control(policy) not in self.compared]
         return said + [self._duel(*side) for side in beyond if side in self.duels]
 
@@ -171,10 +174,11 @@ class Telling:
         return f"{self._title(theirs)} labels" if by_labels else f"the policy {self._title(theirs)}"
 
 
-def _told_of(compared: list[str]) -> list[str]:
-    """Those that the others are told against, the base aside."""
+def _pairs(compared: list[str]) -> list[tuple[str, str]]:
+    """Those that are told against each other, the later against the earlier: each two of a few, the first two of many."""
     named = [name for name in compared if name != BASE]
-    return named if len(named) <= SEVERAL else named[:1]
+    named = named if len(named) <= SEVERAL else named[:2]
+    return [(later, earlier) for at, earlier in enumerate(named) for later in named[at + 1 :]]
 
 
 def interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
@@ -188,7 +192,8 @@ def interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
 def _judges(result: dict[str, Any]) -> Iterator[str]:
     """What the labels of those compared share: each pair of their judges, once."""
     judges = [row["judge"] for name in result["compared"] for row in result["policies"] if row["policy"] == name]
-    mine = list(dict.fromkeys(judge for judge in judges if judge))
+    mine = list(dict.fromkeys(judge for judge in judges if judge and judge != CONTROL))
+    mine = mine if len(mine) <= SEVERAL else mine[:2]
     if len(judges) > 1 and len(mine) == 1 and None not in judges:
         alike = _title(result, mine[0])
         yield f"All were trained on {alike} labels, so there are no two judges whose agreement could be told."
