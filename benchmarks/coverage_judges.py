@@ -19,8 +19,7 @@ from scipy.stats import multivariate_normal, norm
 from aifeedback_dpo.compare.agreement import agreement, cohen_kappa
 from aifeedback_dpo.compare.tau import tau, tau_b
 
-EASY, HARD = 0.9, 0.2
-VOTES = {EASY: (1, 2), HARD: (1, 5)}  # at least, at most
+VOTES = ((1, 2), (1, 5))  # at least and at most, on easy and on hard prompts
 OWN = 0.6  # of what one person sees, the part that is that person's alone
 TRUTH = 200_000
 RESAMPLES = 500
@@ -28,19 +27,22 @@ RESAMPLES = 500
 
 @dataclass(frozen=True)
 class World:
-    """`band` is how near zero a difference is a tie, in units of its standard deviation."""
+    """`band` is how near zero a difference is a tie, in its standard deviations; `alike` is on easy, hard prompts."""
 
     name: str
     prompts: int
     pictures: int = 3
     band: float = 0.0
     votes: bool = False
+    alike: tuple[float, float] = (0.9, 0.2)
 
 
 WORLDS = (
+    World("12 prompts", 12),
     World("30 prompts", 30),
     World("100 prompts", 100),
     World("500 prompts", 500),
+    World("12 prompts, one pair each", 12, pictures=2),
     World("30 prompts, one pair each", 30, pictures=2),
     World("100 prompts, one pair each", 100, pictures=2),
     World("30 prompts, ties", 30, band=0.4),
@@ -48,6 +50,9 @@ WORLDS = (
     World("30 prompts, ties, votes", 30, band=0.4, votes=True),
     World("100 prompts, ties, votes", 100, band=0.4, votes=True),
     World("500 prompts, ties, votes", 500, band=0.4, votes=True),
+    World("30 prompts, judges nearly alike", 30, alike=(0.99, 0.9)),
+    World("100 prompts, judges nearly alike", 100, alike=(0.99, 0.9)),
+    World("100 prompts, judges that know nothing of each other", 100, alike=(0.5, -0.5)),
 )
 
 
@@ -99,9 +104,9 @@ def held(world: World, count: int, *, resamples: int, with_tau: bool = False) ->
 
 def cast(seen: np.ndarray, easy: np.ndarray, world: World, rng: np.random.Generator) -> np.ndarray:
     """Votes for b, tie and a (n, 3)."""
-    least, most = (np.where(easy, VOTES[EASY][end], VOTES[HARD][end]) for end in (0, 1))
+    least, most = (np.where(easy, VOTES[0][end], VOTES[1][end]) for end in (0, 1))
     number = rng.integers(least, most + 1)
-    own = (1 - OWN**2) ** 0.5 * seen[:, None] + OWN * rng.normal(size=(len(seen), max(VOTES[HARD])))
+    own = (1 - OWN**2) ** 0.5 * seen[:, None] + OWN * rng.normal(size=(len(seen), max(VOTES[1])))
     side = np.where(np.arange(own.shape[1]) < number[:, None], tied(own, world), np.nan)
     return np.stack([(side == each).sum(axis=1) for each in (-1, 0, 1)], axis=1).astype(float)
 
@@ -114,7 +119,7 @@ def tied(seen: np.ndarray, world: World) -> np.ndarray:
 def drawn(world: World, prompts: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What two judges make of each pair, (prompts, pairs); and which prompts are easy."""
     easy = rng.uniform(size=prompts) < 0.5
-    alike = np.where(easy, EASY, HARD)[:, None]
+    alike = np.where(easy, *world.alike)[:, None]
     one, other = rng.normal(size=(2, prompts, world.pictures))
     other = alike * one + np.sqrt(1 - alike**2) * other
     left, right = np.array(list(combinations(range(world.pictures), 2))).T
@@ -125,7 +130,7 @@ def drawn(world: World, prompts: int, rng: np.random.Generator) -> tuple[np.ndar
 def truth(world: World) -> dict[str, float]:
     """Accuracy by two rules and kappa, of all votes on all pairs."""
     cells = np.zeros((3, 3))
-    for alike, votes in VOTES.items():
+    for alike, votes in zip(world.alike, VOTES, strict=True):
         shared = alike * (1 - OWN**2) ** 0.5 if world.votes else alike
         cells += (np.mean(votes) if world.votes else 1.0) * true_cells(shared, world.band)
     cells /= cells.sum()

@@ -129,6 +129,27 @@ def test_votes_weigh_where_people_are_one_of_the_two(tmp_path):
     assert only(found["said"], judge="human")["votes"] == 4
 
 
+def test_each_vote_is_an_observation_and_a_tie_among_several_stays_one(tmp_path):
+    # one: two say a, one calls it a tie; two: a and b; three: as its mean and number tell, three for a and one for b
+    said = {"human": (5 / 6, 0.5, 0.75), "clip": (1.0, 1.0, 1.0)}
+    run = write(tmp_path, SIX[:3], said, votes=(3, 2, 4))
+    cast = {0: (1.0, 1.0, 0.5), 1: (1.0, 0.0)}
+    votes = [
+        dict.fromkeys(records.VOTES.names)
+        | {"pair_id": _pair(SIX[at])["pair_id"], "annotator": str(person), "p_a": p_a, "votes": 1}
+        for at, each in cast.items()
+        for person, p_a in enumerate(each)
+    ]
+    run.commit("votes", votes, "0", "hand")
+    assert views.read(run, ["human"]).votes.tolist() == [[0, 1, 2], [1, 0, 1], [1, 0, 3]]
+    row = only(told(run)["matrix"], first="human", second="clip")
+    # of nine votes six are for a, one is a tie, two for b; decided 6 / 8, half credit 6.5 / 9, inversions 7 / 9
+    assert [rule["value"] for rule in row["rules"].values()] == pytest.approx([6 / 8, 6.5 / 9, 6 / 8, 7 / 9])
+    assert (row["pairs"], row["decided"], row["weighted_by_votes"]) == (3, 2, True)
+    margin = only(told(run)["bias"], judge="human", feature="position")
+    assert (margin["pairs"], margin["share"]["value"]) == (3, pytest.approx(6 / 8))
+
+
 def many(root: Path, *, swapped: bool = False, seed: int = 0) -> Run:
     """Ten prompts of all pairs of three pictures by three models, each as bright as it likes."""
     rng = np.random.default_rng(seed)
@@ -199,6 +220,15 @@ def test_calibration_says_why_there_is_no_curve_and_no_slope(tmp_path):
     assert sides["slope"] is nothing["slope"] is None
     assert "by chance" in sides["no_slope"]  # one right, one wrong
     assert "judged no pair" in nothing["no_slope"]
+
+
+def test_a_judge_that_is_too_sure_has_a_slope_on_its_logits_below_one(tmp_path):
+    pairs = [(f"prompt {at}", f"x{at}", f"y{at}") for at in range(20)]
+    said = {"human": [1.0] * 15 + [0.0] * 5, "pickscore": [0.9] * 20, "clip": [1.0] * 20}
+    found = told(write(tmp_path, pairs, said))["calibration"]
+    # right in three of four where it says nine of ten: log 3 / log 9
+    assert only(found, judge="pickscore")["logit_slope"]["value"] == pytest.approx(0.5, abs=1e-6)
+    assert only(found, judge="clip")["logit_slope"] is None
 
 
 def test_the_slope_that_would_fit_comes_with_the_setting_that_sets_it(tmp_path):

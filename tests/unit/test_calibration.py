@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aifeedback_dpo.compare.calibration import EDGES, calibration
+from aifeedback_dpo.compare.calibration import EDGES, calibration, logit_slope
 
 BOOT = {"resamples": 200, "confidence": 0.95, "seed": 1}
 SIDES = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -102,3 +102,47 @@ def test_nothing_and_one_prompt_are_no_interval():
     assert one.ece.value == pytest.approx(0.15)
     assert math.isnan(one.ece.low)
     assert one.bins[0].share.low < 0.3  # Wilson of one prompt: 1 / (1 + 1.96^2) = 0.207
+
+
+def slope(judge, people, prompts=None, **given):
+    given = {"confidence": 0.95} | given
+    return logit_slope(np.array(judge), np.array(people), prompts or names(len(judge)), **given)
+
+
+def test_the_slope_on_logits_by_hand():
+    # says 4 to 1, and is right 3 to 1: log 3 / log 4. A tie of people is half a vote for each.
+    for people in ([1.0, 1, 1, 0], [1.0, 1, 0.5, 0.5]):
+        assert slope([0.8] * 4, people).value == pytest.approx(math.log(3) / math.log(4))
+    assert slope([0.8, 0.2, 0.8, 0.2], [1.0, 0, 1, 1]).value == pytest.approx(math.log(3) / math.log(4))
+    assert slope([0.8, 0.8], [1.0, 0.0]).value == pytest.approx(0, abs=1e-9)
+    assert slope([0.8] * 4, [0.0, 0, 0, 1]).value == pytest.approx(-math.log(3) / math.log(4))
+
+
+def test_the_error_of_the_slope_by_hand():
+    # x = log 4, s = sigmoid(slope x) = 3/4; sum of (x (s - y))^2 = x^2 3/4; bend = 4 x^2 3/16, so error = 2 / sqrt(3) / x,
+    # by n / (n - 1) = 4/3 it is 4 / (3 x), and t(3) is 3.182
+    found = slope([0.8] * 4, [1.0, 1, 1, 0])
+    assert found.high - found.value == pytest.approx(3.1824 * 4 / (3 * math.log(4)), rel=1e-4)
+
+
+def test_a_pair_counts_as_often_as_it_was_voted_on_and_one_without_a_view_not_at_all():
+    one = slope([0.8, 0.3, np.nan, 0.9], [1.0, 1.0, 1.0, np.nan], list("ppqr"), weights=np.array([3.0, 1, 1, 1]))
+    many = slope([0.8, 0.8, 0.8, 0.3], [1.0] * 4, list("pppp"))
+    assert (one.value, one.prompts) == (pytest.approx(many.value), 1)
+    assert math.isnan(one.low)
+
+
+def test_a_slope_without_bound_is_none_and_certainty_is_as_near_as_float32_tells():
+    for judge, people in (([0.8, 0.7], [1.0, 1.0]), ([0.5, 0.5], [1.0, 0.0]), ([], [])):
+        assert math.isnan(slope(judge, people).value)
+    assert 0 < slope([1.0, 1.0, 0.6], [1.0, 0.0, 1.0]).value < 1
+
+
+def test_the_interval_of_the_slope_of_a_calibrated_judge_holds_one():
+    # 200 comparisons at 95 %: fewer than 180, or all, in 0.2 % of cases
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        judge = rng.beta(2, 2, size=120)
+        found = slope(judge, (rng.uniform(size=120) < judge).astype(float), [str(at // 3) for at in range(120)])
+        covered += found.low <= 1 <= found.high
+    assert 180 <= covered <= 199
