@@ -76,7 +76,7 @@ def test_a_second_study_at_work_in_the_same_folder_is_refused(opened, trained):
 
 
 def test_a_source_with_the_prompts_of_another_holds_out_the_same_ones(tmp_path, trained):
-    asked = ["prompts.train=3", "prompts.eval=2", "study.images.other.prompts_of=own"]
+    asked = ["prompts.eval=2", "study.images.own.settings.prompts.train=3", "study.images.other.prompts_of=own"]
     opened = study.open_study(tmp_path / "study", "human-vs-ai", asked)
     assert {row["what"] for row in study.plan(opened) if (row["images"], row["stage"]) == ("other", "generate")} == {
         "the prompts of own, once they are there"
