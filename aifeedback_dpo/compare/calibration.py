@@ -1,13 +1,14 @@
 """Whether a judge that says 80 % is right with people in 80 % of pairs, as pure functions of columns.
 
 A pair is counted from both of its sides, as p and as 1 - p: which picture is `a` is a coin toss and must not matter. People's
-p_a is what was observed; a tie is one half, and votes weigh. The error of a few pairs is too high, and so is its interval:
-chance takes a bin's share away from its confidence, and never back.
+p_a is what was observed; a tie is one half, and votes weigh. The error of a few pairs is too high: chance takes a bin's share
+away from its confidence, and never back. `by_chance` is what it would be of a calibrated judge.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -43,11 +44,13 @@ class Calibration:
     """The curve and the expected calibration error (Guo et al. 2017, arXiv:1706.04599), the bins weighted by their votes."""
 
     ece: Estimate
+    by_chance: float  # the error that a calibrated judge would be expected to show on these pairs
     bins: list[Bin]
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "ece": self.ece.to_dict(),
+            "ece_by_chance": None if math.isnan(self.by_chance) else self.by_chance,
             "bins": [
                 {
                     "low": part.low,
@@ -68,8 +71,10 @@ def calibration(
 
     `weights` are votes on each pair; NaN of either leaves a pair out.
     """
-    measured, bins = measures(judge, people, numbered(prompts), weights=weights)
-    return told(bins, intervals.estimates(measured, **boot))
+    (error, *shares), bins = measures(judge, people, numbered(prompts), weights=weights)
+    ece, *found = intervals.estimates([error, *shares], **boot)
+    told = [replace(part, share=share) for part, share in zip(bins, found, strict=True)]
+    return Calibration(ece, _by_chance(error.sums), told)
 
 
 def measures(
@@ -93,25 +98,50 @@ def measures(
     return found, bins
 
 
-def told(bins: Sequence[Bin], found: Sequence[Estimate]) -> Calibration:
-    """The estimates of `measures`, in their bins."""
-    return Calibration(found[0], [replace(part, share=share) for part, share in zip(bins, found[1:], strict=True)])
-
-
 def _error(sure: Array, agreed: Array, counted: Array, at: NDArray[np.int_], prompts: Numbers) -> Measure:
-    """Sum over bins of |mean confidence - share agreed|, by weight; biased upward where bins are small."""
+    """Sum over bins of |mean confidence - share agreed|, by weight."""
     bins = len(EDGES) - 1
     columns = np.zeros((len(at), 2 * bins))
     rows = np.arange(len(at))
     columns[rows, at] = (sure - agreed) * counted
     columns[rows, bins + at] = counted
+    sums = by_prompt(columns, prompts)
+    return Measure(sums, _off, bounds=partial(_bounds, sums.sum(axis=0)))
 
-    def error(totals: Array) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            made: Array = np.abs(totals[:, :bins]).sum(axis=1) / totals[:, bins:].sum(axis=1)
-        return made
 
-    return Measure(by_prompt(columns, prompts), error)
+def _off(totals: Array) -> Array:
+    bins = totals.shape[1] // 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error: Array = np.abs(totals[:, :bins]).sum(axis=1) / totals[:, bins:].sum(axis=1)
+    return error
+
+
+def _bounds(observed: Array, value: float, totals: Array, tail: float) -> tuple[float, float]:
+    """Percentiles of a sum of absolute values lie too high twice: a resample adds chance to what chance has added.
+
+    So the lower is set down by twice of what resampling adds, and to 0 where a calibrated judge, whose bins differ by chance
+    alone, would show as much.
+    """
+    bins, totals = len(observed) // 2, totals[totals.any(axis=1)]  # without resamples that hold none of the pairs
+    drawn = _off(totals)
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    share = totals[:, bins:].sum(axis=1) / observed[bins:].sum()
+    alone = totals - np.concatenate([observed[:bins], np.zeros(bins)]) * share[:, None]
+    if value <= np.quantile(_off(alone), 1 - tail):
+        return 0.0, float(high)
+    return max(0.0, float(low - 2 * (drawn.mean() - value))), float(high)
+
+
+def _by_chance(sums: Array) -> float:
+    """The mean of |x| is sqrt(2 / pi) standard deviations: of each bin's sum, which prompts add to independently."""
+    bins = sums.shape[1] // 2
+    off, weight = sums[:, :bins], sums[:, bins:]
+    totals = weight.sum(axis=0)
+    if not totals.any():
+        return math.nan
+    mean = np.divide(off.sum(axis=0), totals, out=np.zeros(bins), where=totals > 0)
+    spread = np.sqrt(((off - weight * mean) ** 2).sum(axis=0))
+    return float(math.sqrt(2 / math.pi) * spread.sum() / totals.sum())
 
 
 def logit_slope(

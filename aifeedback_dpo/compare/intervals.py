@@ -32,12 +32,14 @@ MOST = 255  # times that one prompt is drawn in one resample, as a byte holds; o
 class Measure:
     """Columns summed by prompt (prompts, k), and the statistic of their totals: (m, k) to m values.
 
-    A share in [0, 1], the first column of the second, has an interval that knows it is one (`floor`).
+    A share in [0, 1], the first column of the second, has an interval that knows it is one (`floor`). A statistic for which
+    percentiles are wrong brings its own: `bounds` of its value, the resampled totals (m, k) and the tail.
     """
 
     sums: Array
     statistic: Callable[[Array], Array] = ratio
     is_share: bool = False
+    bounds: Callable[[float, Array, float], tuple[float, float]] | None = None
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -109,7 +111,8 @@ def _estimates(measures: Sequence[Measure], resamples: int, confidence: float, s
     for counts in resampled(prompts, resamples, seed):
         totals = counts @ stacked
         for at, measure in enumerate(measures):
-            drawn[at].append(measure.statistic(totals[:, edges[at] : edges[at + 1]]))
+            part = totals[:, edges[at] : edges[at + 1]]
+            drawn[at].append(part if measure.bounds else measure.statistic(part))
     return [
         _interval(measure, value, np.concatenate(each), confidence)
         for measure, value, each in zip(measures, values, drawn, strict=True)
@@ -119,12 +122,13 @@ def _estimates(measures: Sequence[Measure], resamples: int, confidence: float, s
 def _interval(measure: Measure, value: float, drawn: Array, confidence: float) -> Estimate:
     prompts = int(measure.there.sum())
     low = high = math.nan
-    drawn = drawn[np.isfinite(drawn)]
+    tail = expanded((1 - confidence) / 2, prompts) if prompts > 1 else math.nan
     if prompts == 1 and measure.is_share:
         low = high = value
-    elif prompts > 1 and len(drawn):
-        tail = expanded((1 - confidence) / 2, prompts)
-        low, high = map(float, np.quantile(drawn, [tail, 1 - tail]))
+    elif prompts > 1 and measure.bounds:
+        low, high = measure.bounds(value, drawn, tail)
+    elif prompts > 1 and (defined := drawn[np.isfinite(drawn)]).size:
+        low, high = map(float, np.quantile(defined, [tail, 1 - tail]))
     found = Estimate(value, low, high, prompts)
     return floor(found, measure.sums, confidence) if measure.is_share and prompts else found
 

@@ -93,17 +93,10 @@ def _calibration(table: Table, name: str) -> dict[str, Any]:
         np.where(kept, column, np.nan) for column in (table.views.said[name].p_a, table.views.said[name].margin)
     )
     weights = votes.sum(axis=1)
-    human = np.divide(votes @ [0.0, 0.5, 1.0], weights, out=np.full(len(votes), np.nan), where=kept)
+    human = np.divide(votes @ [0.0, 0.5, 1.0], weights, out=np.full(len(votes), np.nan), where=kept & (weights > 0))
     row: dict[str, Any] = {"judge": name, "against": table.truth, "pairs": int(kept.sum())}
-    row |= {
-        "ece": None,
-        "bins": [],
-        "logit_slope": None,
-        "slope": None,
-        "set_it": None,
-        "why_not": None,
-        "no_slope": None,
-    }
+    row |= {"ece": None, "ece_by_chance": None, "bins": [], "logit_slope": None}
+    row |= {"slope": None, "set_it": None, "why_not": None, "no_slope": None}
     if not kept.any():
         row["why_not"] = f"it has no pair in common with {table.truth}"
     elif len(np.setdiff1d(np.unique(p_a[kept]), [0.0, 0.5, 1.0])):

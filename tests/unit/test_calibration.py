@@ -146,3 +146,45 @@ def test_the_interval_of_the_slope_of_a_calibrated_judge_holds_one():
         found = slope(judge, (rng.uniform(size=120) < judge).astype(float), [str(at // 3) for at in range(120)])
         covered += found.low <= 1 <= found.high
     assert 180 <= covered <= 199
+
+
+def coverage(truth, comparisons, slope):
+    """How often the interval of the error holds the truth, and how often it begins at 0."""
+    rng, covered, zero = np.random.default_rng(0), 0, 0
+    for _ in range(comparisons):
+        judge, people = drawn(300, slope, rng)
+        error = calibration(judge, people, [str(at // 3) for at in range(300)], **BOOT).ece
+        covered += error.low <= truth <= error.high
+        zero += error.low == 0
+    return covered, zero
+
+
+def drawn(count, slope, rng):
+    """A judge, and people whose choices follow its logits by this slope."""
+    logit = 1.5 * rng.normal(size=count)
+    return 1 / (1 + np.exp(-logit)), (rng.uniform(size=count) < 1 / (1 + np.exp(-slope * logit))).astype(float)
+
+
+def test_the_error_of_a_calibrated_judge_is_that_of_chance_and_its_interval_holds_zero():
+    # 100 comparisons at 95 %: fewer than 89 in 0.5 % of cases
+    assert coverage(0, 100, slope=1)[0] >= 89
+    rng = np.random.default_rng(0)
+    found = [calibration(*drawn(300, 1, rng), np.arange(300), **BOOT | {"resamples": 2}) for _ in range(100)]
+    assert np.mean([each.by_chance for each in found]) == pytest.approx(
+        np.mean([each.ece.value for each in found]), rel=0.1
+    )
+
+
+def test_the_error_of_a_judge_that_is_too_sure_is_held_as_often_as_it_says():
+    truth = calibration(*drawn(400_000, 0.4, np.random.default_rng(1)), np.zeros(400_000, np.int64), **BOOT).ece.value
+    covered, zero = coverage(truth, 100, slope=0.4)
+    assert covered >= 89
+    assert zero < 10  # and it is clear of 0
+
+
+def test_what_chance_would_make_by_hand():
+    # four prompts of a pair at 0.75, two right: off by 0.75 - 1 twice and by 0.75 - 0 twice; about their mean by 0.5 each,
+    # so their sum has a standard deviation of sqrt(4 * 0.25) = 1, and |x| / 4 a mean of sqrt(2 / pi) / 4
+    found = calibration(np.full(4, 0.75), np.array([1.0, 1.0, 0.0, 0.0]), names(4), **BOOT)
+    assert found.by_chance == pytest.approx(math.sqrt(2 / math.pi) / 4)
+    assert calibration(np.empty(0), np.empty(0), [], **BOOT).to_dict()["ece_by_chance"] is None
