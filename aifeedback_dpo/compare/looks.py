@@ -43,6 +43,11 @@ class Look:
         return COLOURS[self.colour][0]
 
     @property
+    def inks(self) -> str:
+        """The dash, in the units of an SVG line two wide."""
+        return " ".join(f"{2 * ink:g}" for ink in INKS[self.dash])
+
+    @property
     def var(self) -> str:
         """The colour as the page's own, which changes with its ground."""
         return f"var(--{self.colour})"

@@ -5,11 +5,13 @@ Prompts and names are escaped: nothing in them becomes markup.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aifeedback_dpo.compare import looks, tables, wording
+from aifeedback_dpo.compare.looks import Look
 from aifeedback_dpo.compare.pictures import Shown
 from aifeedback_dpo.compare.tabular import shown_names
 from aifeedback_dpo.compare.wording import best, number, p_value, percent, shares
@@ -23,6 +25,27 @@ ALT = 120
 
 def render(result: Result, shown: Mapping[str, Shown], plots: Mapping[str, Any]) -> str:
     """index.html. `shown` has the pictures that are there; the others are said to be missing."""
+    title = shown_names(result)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            result=result,
+            shown=shown,
+            plots=plots,
+            title=title,
+            titles=lambda names: listed([title(name) for name in names]),
+            contrast=lambda row, labels: tables.contrast(row, labels, title),
+            dots={name: look.var for name, look in looks.of_policies(result["policies"]).items()},
+            heading=heading(result),
+            made=f"{datetime.fromisoformat(result['made']):%d %B %Y, %H:%M} UTC",
+            share=f"{100 * result['confidence']:g}{wording.SPACE}%",
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("aifeedback_dpo.compare"),
         autoescape=True,
@@ -30,25 +53,12 @@ def render(result: Result, shown: Mapping[str, Shown], plots: Mapping[str, Any])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    title = shown_names(result)
     environment.filters |= {"percent": percent, "num": number, "shares": shares, "bounds": wording.bounds, "p": p_value}
-    environment.globals |= {
-        "title": title,
-        "titles": lambda names: listed([title(name) for name in names]),
-        "contrast": lambda row, labels: tables.contrast(row, labels, title),
-        "dots": {name: look.var for name, look in looks.of_policies(result["policies"]).items()},
-    }
+    environment.filters["first_up"] = lambda text: f"{text[:1].upper()}{text[1:]}"
     environment.globals |= {made.__name__: made for made in (best, wording.heat, wording.mark, wording.whisker)}
     environment.globals |= {made.__name__: made for made in (tip, brief, by, spread, against_base, duels, measures)}
-    environment.globals |= {made.__name__: made for made in (guards, published, crossing)}
-    return environment.get_template("report.html").render(
-        result=result,
-        shown=shown,
-        plots=plots,
-        heading=heading(result),
-        made=f"{datetime.fromisoformat(result['made']):%d %B %Y, %H:%M} UTC",
-        share=f"{100 * result['confidence']:g}{wording.SPACE}%",
-    )
+    environment.globals |= {made.__name__: made for made in (guards, published, crossing, lines_of)}
+    return environment
 
 
 def heading(result: Result) -> str:
@@ -161,6 +171,12 @@ def tip(row: Mapping[str, Any]) -> str:
     if row["in_loop"]:
         said.append("* this scorer labelled training data of one of the two: it judges its own work")
     return "\n".join(said)
+
+
+def lines_of(curves: Sequence[Mapping[str, Any]], policies: Sequence[Mapping[str, Any]]) -> dict[str, Look]:
+    """The looks of those policies that have a training curve."""
+    there = {line["policy"] for panel in curves for line in panel["lines"]}
+    return {policy: look for policy, look in looks.of_policies(policies).items() if policy in there}
 
 
 def brief(prompt: str) -> str:

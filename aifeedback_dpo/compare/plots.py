@@ -88,7 +88,8 @@ def _panel(result: Result, panel: Mapping[str, Any], look: Mapping[str, Look]) -
         points = panel["asked"] or len(line["steps"]) == 1
         drawn = _line(_title(result, line["policy"]), look[line["policy"]], "lines+markers" if points else "lines")
         traces.append({**drawn, "x": line["steps"], "y": line["values"], "hovertemplate": "step %{x}: %{y:.4g}"})
-    return {"data": traces, "layout": _level(_layout({"title": "step"}, {"title": ""}), panel["level"])}
+    layout = _layout({"title": "step"}, {"title": ""}) | {"showlegend": False}  # the page has one for all panels
+    return {"data": traces, "layout": _level(layout, panel["level"])}
 
 
 def _line(name: str, look: Look, mode: str) -> dict[str, Any]:
