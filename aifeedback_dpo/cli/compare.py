@@ -65,18 +65,20 @@ def compare(
     opens from disk, with every number as JSON, CSV and LaTeX.
     """
     from aifeedback_dpo.cli.progress import progress
-    from aifeedback_dpo.compare import run as stage
+    from aifeedback_dpo.compare import asked as planning
 
     meant = [name for name in names or [] if not options.is_override(name)]
     opened = options.open_run(run, recipe, [name for name in names or [] if options.is_override(name)])
-    asked = stage.Asked(meant, judge or [], suite or [], scorer or [], limit)
+    asked = planning.Asked(meant, judge or [], suite or [], scorer or [], limit)
     if dry_run:
-        plan = stage.plan(opened, asked)
+        plan = planning.plan(opened, asked)
         if json:
             options.emit(plan)
         else:
             typer.echo(_told(plan))
         return
+    from aifeedback_dpo.compare import run as stage
+
     result = stage.compare(opened, asked, progress(), out=out)
     if json:
         options.emit(result)

@@ -43,8 +43,9 @@ def study(
         _show(rows)
     stopped = stage.make(opened, progress())
     from aifeedback_dpo.compare import run as comparing
+    from aifeedback_dpo.compare.asked import Asked
 
-    asked = comparing.Asked(stage.compared(opened))
+    asked = Asked(stage.compared(opened))
     result = comparing.compare(opened.arms[0].run, asked, progress(), out=opened.report)
     if json:
         options.emit(result)
