@@ -57,7 +57,7 @@ def _environment() -> Environment:
     environment.filters["first_up"] = lambda text: f"{text[:1].upper()}{text[1:]}"
     environment.globals |= {made.__name__: made for made in (best, wording.heat, wording.mark, wording.whisker)}
     environment.globals |= {made.__name__: made for made in (tip, brief, by, spread, against_base, duels, measures)}
-    environment.globals |= {made.__name__: made for made in (guards, published, crossing, lines_of)}
+    environment.globals |= {made.__name__: made for made in (guards, published, crossing, lines_of, alike)}
     return environment
 
 
@@ -88,6 +88,15 @@ def duels(found: Mapping[str, Any]) -> Rows:
 def against_base(found: Mapping[str, Any], *, base: bool) -> Rows:
     """The duels against the base model, or all others."""
     return {side: cells for side, cells in duels(found).items() if (side[1] == BASE) == base}
+
+
+def alike(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who is told apart from whom by no metric, on no picture."""
+    return [
+        side
+        for side, cells in duels(found).items()
+        if all(row["ties"] and not row["wins"] and not row["losses"] for row in cells.values())
+    ]
 
 
 def crossing(found: Mapping[str, Any]) -> tuple[list[str], dict[str, dict[str, Any]]]:

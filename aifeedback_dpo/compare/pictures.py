@@ -1,7 +1,7 @@
 """Pictures of a report: each once, as it is in the run, and small ones that keep the report's folder light.
 
     RUN/pictures/ID.webp          the run's own bytes (.png and .jpg where an imported set had those)
-    REPORT/thumbnails/ID.webp     at most 256 pixels a side, never enlarged; all together within 8 MB
+    REPORT/thumbnails/ID.webp     at most 256 pixels a side, never enlarged; all together within 6 MB
 
 How small and how coarse a thumbnail gets depends on how many there are: each may take an equal share of the budget, and the
 first rung of a ladder that fits its share is taken.
@@ -21,8 +21,8 @@ from PIL import Image
 from aifeedback_dpo import engine
 from aifeedback_dpo.store import EXIF, Run, decode_image
 
-BUDGET = 8_000_000
-"""Bytes of all thumbnails of a report: with plotly and the page that is less than 15 MB."""
+BUDGET = 6_000_000
+"""Bytes of all thumbnails of a report: with plotly and the page of 500 prompts that is less than 15 MB."""
 SMALL = 128
 """A picture of at most so many pixels a side is shown enlarged, pixel by pixel."""
 LADDER = ((256, 80), (256, 60), (256, 40), (192, 50), (160, 45), (128, 45), (128, 30), (96, 30), (80, 20), (64, 10))

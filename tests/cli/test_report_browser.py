@@ -1,4 +1,4 @@
-"""The report in a real browser, from disk: what axe finds, both grounds, a phone, paper, and the pictures by every key and hand.
+"""The report in a real browser, from disk: what axe finds, both grounds, a phone, paper, and pictures by every key and hand.
 
 One file, since one browser is started for all of it.
 """
