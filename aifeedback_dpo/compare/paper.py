@@ -30,8 +30,8 @@ def win_rates(
 ) -> "Figure":
     """A panel a metric, a line a policy: the share of prompts on which it is preferred to the base model."""
     policies = list(dict.fromkeys(row["policy"] for row in rows))
-    columns = min(len(metrics), 4)
-    lines = -(-len(metrics) // columns)
+    lines = -(-len(metrics) // 4)
+    columns = -(-len(metrics) // lines)
     figure = _figure(WIDTH, lines * (0.75 + 0.22 * len(policies)) + 0.2)
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis, metric in zip(axes, metrics, strict=False):
@@ -42,7 +42,7 @@ def win_rates(
                 filled = "white" if row["in_loop"] else one.ink
                 _point(axis, row["rate"], at, one, filled)
         axis.axvline(0.5, color="#888", linewidth=0.7, linestyle=(0, (3, 2)), zorder=0)
-        axis.set(title=titles.get(metric, metric), xlim=(-0.03, 1.03), ylim=(-0.6, len(policies) - 0.4))
+        axis.set(title=_short(titles.get(metric, metric), 18), xlim=(-0.03, 1.03), ylim=(-0.6, len(policies) - 0.4))
         axis.set_xticks([0, 0.5, 1], ["0", "50", "100 %"])
         axis.set_yticks(range(len(policies)), [_short(titles.get(name, name)) for name in reversed(policies)])
     for axis in axes[len(metrics) :]:
@@ -83,9 +83,9 @@ def agreement(rows: Sequence[Mapping[str, Any]], rule: str, titles: Titles) -> "
             values[at - 1][across] = found["value"]
         ink = "white" if (found["value"] or 0) > 0.78 or (found["value"] or 1) < 0.22 else "black"
         axis.text(across, at - 1, _cell(found), ha="center", va="center", color=ink, fontsize=8)
-    axis.imshow(values, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
-    axis.set_xticks(range(len(names) - 1), [_short(titles.get(name, name), 16) for name in names[:-1]])
-    axis.set_yticks(range(len(names) - 1), [_short(titles.get(name, name), 16) for name in names[1:]])
+    axis.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(names) - 1), [_short(titles.get(name, name), 20) for name in names[:-1]])
+    axis.set_yticks(range(len(names) - 1), [_short(titles.get(name, name), 20) for name in names[1:]])
     axis.set_title(f"agreement in percent ({rule})")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -193,5 +193,5 @@ def _percent(value: float, _: object) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _short(name: str, most: int = 22) -> str:
+def _short(name: str, most: int = 26) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
