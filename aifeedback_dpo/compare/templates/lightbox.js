@@ -5,7 +5,7 @@
   const picture = stage.querySelector("img");
   const part = (name) => box.querySelector(name);
   const rows = [...document.querySelectorAll(".row")].map((row) => ({
-    row, prompt: row.querySelector(".prompt").firstChild.textContent.trim(), links: [...row.querySelectorAll(".shot a")],
+    row, prompt: row.querySelector(".prompt").firstChild?.textContent.trim() ?? "", links: [...row.querySelectorAll(".shot a")],
   })).filter((row) => row.links.length);
   const who = (link) => link.dataset.who;
   const MOST = 32, LEAST = 1, RATE = 450;  // about two turns a second: well below what harms
