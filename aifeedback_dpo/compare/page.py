@@ -19,6 +19,7 @@ from aifeedback_dpo.records import BASE
 
 Result = Mapping[str, Any]
 Rows = dict[tuple[str, str], dict[str, Any]]
+FEW = 3  # policies that fit in a heading
 ALT = 120
 """Letters of a prompt that are read out for each of its pictures."""
 
@@ -68,7 +69,7 @@ def heading(result: Result) -> str:
         return "Judges against judges"
     if len(names) == 1:
         return f"{names[0]} against the base model"
-    return " vs ".join(names) if len(names) < 4 else listed(names)
+    return " vs ".join(names) if len(names) <= FEW else f"{len(names)} policies against each other"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -262,6 +262,25 @@ def test_one_judge_one_prompt_one_seed_and_identical_policies(tmp_path):
     assert "50 % [50, 50]" in found.said
 
 
+def test_what_no_metric_could_measure_is_not_called_alike(tmp_path):
+    told = reports.example()
+    for row in told["sets"][0]["duels"]:
+        row |= {"wins": 0, "ties": 0, "losses": 0}
+    assert "ties with the base model's under every metric" not in shown(told, tmp_path).said
+
+
+def test_of_many_policies_each_two_are_a_cell(tmp_path):
+    told = reports.example()
+    found = told["sets"][0]
+    pairs = [("=cmd|x", "human"), ("random", "human"), ("random", "=cmd|x")]
+    more = [{**row, "policy": one, "against": other} for one, other in pairs for row in found["duels"][:4]]
+    found["duels"] += more
+    told["compared"] = ["human", reports.ODD, "=cmd|x", "random"]
+    text = shown(told, tmp_path)
+    assert "4 policies against each other" in text.said
+    assert "Each two are there once." in text.said
+
+
 def test_people_who_can_be_told_apart_are_the_ceiling(tmp_path):
     told = reports.example()
     people = {"pairs": 9, "people": 3, "agreement": reports.est(0.8), "alpha": None, "about": "two people at random"}
