@@ -2,7 +2,8 @@
 
 They are expanded percentile intervals (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): the percentiles are those at
 which Student's t of as many prompts would cut, for a bootstrap of few is narrow by sqrt((n - 1) / n) and knows no t. Of ten
-prompts the plain ones hold the truth in 90 %, these in 95. `benchmarks/coverage_judges.py` has more. Of one there is none.
+prompts the plain ones hold the truth in 90 %, these in 95; kappa and tau of judges that hardly ever differ want a hundred
+(`benchmarks/coverage_judges.py`). Of one there is none.
 """
 
 import math

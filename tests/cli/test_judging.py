@@ -131,9 +131,10 @@ def test_votes_weigh_where_people_are_one_of_the_two(tmp_path):
 
 def test_each_vote_is_an_observation_and_a_tie_among_several_stays_one(tmp_path):
     # one: two say a, one calls it a tie; two: a and b; three: as its mean and number tell, three for a and one for b
-    said = {"human": (5 / 6, 0.5, 0.75), "clip": (1.0, 1.0, 1.0)}
-    run = write(tmp_path, SIX[:3], said, votes=(3, 2, 4))
-    cast = {0: (1.0, 1.0, 0.5), 1: (1.0, 0.0)}
+    # four: a vote that people's preferences do not hold yet
+    said = {"human": (5 / 6, 0.5, 0.75, None), "clip": (1.0, 1.0, 1.0, 1.0)}
+    run = write(tmp_path, SIX[:4], said, votes=(3, 2, 4, None))
+    cast = {0: (1.0, 1.0, 0.5), 1: (1.0, 0.0), 3: (1.0,)}
     votes = [
         dict.fromkeys(records.VOTES.names)
         | {"pair_id": _pair(SIX[at])["pair_id"], "annotator": str(person), "p_a": p_a, "votes": 1}
@@ -141,7 +142,7 @@ def test_each_vote_is_an_observation_and_a_tie_among_several_stays_one(tmp_path)
         for person, p_a in enumerate(each)
     ]
     run.commit("votes", votes, "0", "hand")
-    assert views.read(run, ["human"]).votes.tolist() == [[0, 1, 2], [1, 0, 1], [1, 0, 3]]
+    assert views.read(run, ["human"]).votes.tolist() == [[0, 1, 2], [1, 0, 1], [1, 0, 3], [0, 0, 0]]
     row = only(told(run)["matrix"], first="human", second="clip")
     # of nine votes six are for a, one is a tie, two for b; decided 6 / 8, half credit 6.5 / 9, inversions 7 / 9
     assert [rule["value"] for rule in row["rules"].values()] == pytest.approx([6 / 8, 6.5 / 9, 6 / 8, 7 / 9])
@@ -358,7 +359,7 @@ def test_people_against_people_by_hand(tmp_path):
         0: {"ann": 1.0, "bob": 1.0, "cy": 0.0},  # one of three twos agrees
         1: {"ann": 0.0, "bob": 0.0},  # one of one
         2: {"ann": 0.5, "bob": 1.0},  # none is left, a tie
-        3: {"ann": 1.0},  # alone
+        3: {"dee": 1.0},  # alone
         4: {"bob": 0.0, "cy": 0.0},
         5: {"ann": 1.0, "cy": 1.0},
     }
@@ -377,6 +378,13 @@ def test_alpha_is_resampled_by_prompt(tmp_path):
     found = told(voted(tmp_path, votes, pairs))["people"]
     assert found["alpha"]["value"] == pytest.approx(alpha({str(at): by for at, by in votes.items()}).value)
     assert (found["alpha"]["low"], found["alpha"]["prompts"]) == (None, 1)
+
+
+def test_alpha_of_few_prompts_has_no_interval(tmp_path):
+    found = told(voted(tmp_path, {at: {"ann": 1.0, "bob": float(at > 1)} for at in range(4)}))["people"]
+    assert found["alpha"]["value"] is not None
+    assert (found["alpha"]["low"], found["alpha"]["prompts"]) == (None, 4)
+    assert found["agreement"]["low"] is not None
 
 
 def test_people_that_all_say_the_same_have_no_alpha(tmp_path):

@@ -108,6 +108,12 @@ def test_votes_move_accuracy_and_kappa_by_hand():
     assert [rule.value for rule in tied.values()] == pytest.approx([2 / 4, 2.5 / 5, 2 / 4, 3 / 5])
 
 
+def test_votes_on_a_pair_that_one_of_the_two_did_not_judge_do_not_count():
+    votes = np.array([[0.0, 0, 2], [0, 0, 3], [0, 0, 1]])
+    found = agreement(np.array([1.0, np.nan, 1.0]), np.array([1.0, 0.0, np.nan]), list("pqr"), votes=votes, **BOOT)
+    assert (found.pairs, found.rules["decided"].value, found.rules["decided"].prompts) == (1, 1.0, 1)
+
+
 def test_of_a_mean_of_votes_so_many_were_for_a():
     # three of four for a; one vote that is a tie; two whose mean is a tie are one for each; nobody
     found = counted(np.array([0.75, 0.5, 0.5, 0.0, np.nan]), np.array([4.0, 1.0, 2.0, 3.0, 0.0]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aifeedback_dpo.compare.calibration import EDGES, calibration, logit_slope
+from aifeedback_dpo.compare.calibration import EDGES, _bounds, calibration, logit_slope
 
 BOOT = {"resamples": 200, "confidence": 0.95, "seed": 1}
 SIDES = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -180,6 +180,13 @@ def test_the_error_of_a_judge_that_is_too_sure_is_held_as_often_as_it_says():
     covered, zero = coverage(truth, 100, slope=0.4)
     assert covered >= 89
     assert zero < 10  # and it is clear of 0
+
+
+def test_the_lower_bound_is_set_down_by_twice_of_what_resampling_adds():
+    # off by 2 of 10; resamples that are off by 3 add 0.1, and by chance alone they would be off by 0.1
+    assert _bounds(np.array([2.0, 10.0]), 0.2, np.array([[3.0, 10.0]]), 0.025) == pytest.approx((0.1, 0.3))
+    # by 5 they add 0.3: by chance alone they would be off by 0.3, so 0.2 is nothing
+    assert _bounds(np.array([2.0, 10.0]), 0.2, np.array([[5.0, 10.0]]), 0.025) == pytest.approx((0.0, 0.5))
 
 
 def test_what_chance_would_make_by_hand():

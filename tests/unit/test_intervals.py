@@ -114,6 +114,11 @@ def test_a_share_of_few_is_as_wide_as_wilsons_of_what_its_misses_tell():
     together = found(np.array([3] * 2 + [5] * 18), 5)
     assert (together.low, together.high) == (pytest.approx(0.8654, abs=1e-3), pytest.approx(0.9890, abs=1e-3))
     # ten prompts with a miss and ten with a hit are enough
+    # halves of misses are not more than pairs: 100, p = 0.98, Wilson 0.9300 to 0.9945
+    halves = found(np.array([4.5] * 4 + [5] * 16), 5)
+    assert (halves.low, halves.high) == (pytest.approx(0.9300, abs=1e-3), pytest.approx(0.9945, abs=1e-3))
+    few = found(np.array([4] * 9 + [5] * 11), 5)
+    assert few.low < few.value < few.high
     enough = found(np.array([4] * 10 + [0] * 10), 5)
     assert enough.low == enough.high == 0.4
 

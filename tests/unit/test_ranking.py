@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from aifeedback_dpo.compare.intervals import expanded, resampled
 from aifeedback_dpo.compare.ranking import bradley_terry
 
 BOOT = {"resamples": 60, "confidence": 0.95, "seed": 1}
@@ -31,6 +32,16 @@ def test_two_models_are_apart_by_the_log_odds_of_the_win_rate():
     # of a binomial of 40 at 3/4 the 2.5 and 97.5 % quantiles are 24 and 35: half of log(24/16) and of log(35/5)
     assert (found.scores["x"].low, found.scores["x"].high) == pytest.approx((0.203, 0.973), abs=0.09)
     assert found.scores["x"].prompts == 40
+
+
+def test_few_prompts_are_cut_where_students_t_would():
+    # of two models the score is half the log odds of the mean, and the bounds are those of the mean
+    p_a = np.linspace(0.2, 0.9, 8)
+    found = bradley_terry(["x"] * 8, ["y"] * 8, p_a, np.arange(8), **BOOT).scores["x"]
+    means = np.concatenate(list(resampled(8, BOOT["resamples"], BOOT["seed"]))) @ p_a / 8
+    cut = expanded(0.025, 8)
+    bounds = [math.log(p / (1 - p)) / 2 for p in np.quantile(means, [cut, 1 - cut])]
+    assert [found.low, found.high] == pytest.approx(bounds, abs=2e-3)  # which interpolate between two of 200
 
 
 def test_a_tie_is_half_a_win_for_each_and_a_probability_its_share():
