@@ -88,13 +88,16 @@ def _judges() -> dict[str, Any]:
     bins += [{"low": 0.6, "high": 0.7, "mean_p": 0.65, "share": UNDEFINED, "pairs": 0}]
     no = {
         "ece": None,
+        "ece_by_chance": None,
         "bins": [],
+        "logit_slope": None,
         "slope": None,
         "set_it": None,
         "why_not": "it gives no probability",
         "no_slope": "ties",
     }
-    yes = {"ece": est(0.08), "bins": bins, "slope": est(0.7), "set_it": "label.scorers.x.slope=0.7", "why_not": None}
+    yes = {"ece": est(0.08), "ece_by_chance": 0.0773, "bins": bins, "logit_slope": est(0.6), "slope": est(0.7)}
+    yes |= {"set_it": "label.scorers.x.slope=0.7", "why_not": None}
     said = {"pairs": 72, "a": 36, "b": 32, "ties": 4, "missing": 0, "rule": "one vote"}
     items = [{"item": "m_1", "score": est(0.4), "pairs": 30}]
     dispute = {"first": "human", "second": ODD, "p_first": 1.0, "p_second": 0.066}

@@ -1,5 +1,6 @@
 """The report's folder and page: all that is said is in report.json, nothing becomes markup, what is empty says so."""
 
+import copy
 import html
 import json
 import re
@@ -127,15 +128,15 @@ def test_the_parts_that_lie_beside_the_page_are_listed(written):
 
 
 def test_a_second_report_writes_no_drawing_and_no_library_again_and_what_it_lacks_goes(tmp_path):
-    told = reports.example()
+    told = reports.example() | {"sets": []}
     run = opened(tmp_path / "run")
-    report.write(run, told, run.report, Silent())
+    report.write(run, copy.deepcopy(told), run.report, Silent())
     kept = [run.report / "plotly.min.js", *(run.report / "figures").iterdir()]
     before = {path: path.stat().st_ino for path in kept}
     (run.report / "figures" / "mine.png").write_bytes(b"mine")
     (run.report / "notes.txt").write_text("mine")
 
-    report.write(run, reports.example(), run.report, Silent())
+    report.write(run, told, run.report, Silent())
     assert {path: path.stat().st_ino for path in kept} == before
 
     alone = {**reports.example(), "judges": None, "sets": [], "policies": [], "compared": [], "headline": []}
@@ -279,6 +280,27 @@ def test_of_many_policies_each_two_are_a_cell(tmp_path):
     text = shown(told, tmp_path)
     assert "4 policies against each other" in text.said
     assert "Each two are there once." in text.said
+
+
+def test_a_calibration_error_stands_beside_that_of_chance_and_a_judge_too_sure_is_marked(tmp_path):
+    told = reports.example()
+    said = shown(told, tmp_path).said
+    # est(x) is x with an interval of 0.05 on either side: 0.6 is a slope on logits that is clear of 1
+    assert "0.0800 [0.0300, 0.130] by chance 0.0773" in said
+    assert "▼ 0.600 [0.550, 0.650]" in said
+    told["judges"]["calibration"][0]["logit_slope"] = reports.est(0.98)
+    assert " ▼ 0.980" not in shown(told, tmp_path).said
+
+
+def test_seeds_of_a_metric_that_is_yes_or_no_differ_by_points(tmp_path):
+    told = reports.example()
+    (row,) = [
+        row
+        for row in told["sets"][0]["means"]
+        if (row["policy"], row["metric"], row["category"]) == ("human", "correct", None)
+    ]
+    row |= {"mean": reports.est(0.5), "seed_sd": 0.034}
+    assert "50 % [45, 55] seeds ± 3.4 points" in shown(told, tmp_path).said
 
 
 def test_people_who_can_be_told_apart_are_the_ceiling(tmp_path):
