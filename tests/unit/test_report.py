@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -349,6 +349,7 @@ def test_a_drawn_interval_stays_in_its_frame(values, level):
         assert 0 <= float(place) <= 100
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.text())
 @example("</script><script>alert(1)</script>")
 def test_no_prompt_ends_the_element_that_it_is_in(text):
