@@ -121,7 +121,10 @@ def test_every_number_on_the_page_is_in_report_json(written, read):
 
 
 def test_the_parts_that_lie_beside_the_page_are_listed(written):
-    files = json.loads((written / "report.json").read_text())["files"]
+    told = json.loads((written / "report.json").read_text())
+    assert [panel["column"] for panel in told["curves"]] == ["implicit_accuracy", "winner_drift"]
+    files = told["files"]
+    assert "training" in files["figures"]
     listed = [*files["tables"], *files["figures"].values(), *files["cards"].values()]
     assert {"tables", "figures", "cards"} == {name.split("/")[0] for name in listed}
     assert all((written / name).exists() for name in listed)
