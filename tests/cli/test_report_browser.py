@@ -186,6 +186,10 @@ def test_a_cell_tells_the_rest_to_mouse_keyboard_and_thumb(desk, phone):
     cell.focus()
     assert desk.page.locator("#tip").is_visible()
     assert cell.get_attribute("aria-describedby") == "tip"
+    desk.page.locator("[data-tip]:visible").last.focus()  # far below: the page scrolls there
+    desk.page.wait_for_function("scrollY > 0")
+    desk.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert desk.page.locator("#tip").is_visible()
     phone.page.locator("[data-tip]").first.tap()
     assert "by Holm" in phone.page.inner_text("#tip")
 

@@ -32,13 +32,18 @@
 
   // what a cell holds back: shown for mouse, keyboard and thumb
   const tip = document.getElementById("tip");
-  const hide = () => { tip.hidden = true; document.querySelector("[aria-describedby=tip]")?.removeAttribute("aria-describedby"); };
+  let noted = null;
+  const hide = () => { tip.hidden = true; noted?.removeAttribute("aria-describedby"); noted = null; };
   const show = (cell) => {
     hide();
+    noted = cell;
     tip.textContent = cell.dataset.tip;
     tip.hidden = false;
     cell.setAttribute("aria-describedby", "tip");
-    const box = cell.getBoundingClientRect();
+    place();
+  };
+  const place = () => {
+    const box = noted.getBoundingClientRect();
     const left = Math.min(Math.max(8, box.left), innerWidth - tip.offsetWidth - 8);
     const below = box.bottom + 10 + tip.offsetHeight < innerHeight;
     tip.style.left = `${left + scrollX}px`;
@@ -49,7 +54,9 @@
   document.addEventListener("focusin", (event) => (cell(event) ? show(cell(event)) : hide()));
   document.addEventListener("click", (event) => cell(event) && show(cell(event)));
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  document.addEventListener("scroll", hide, { capture: true, passive: true });
+  // a cell that is reached by Tab scrolls into view, and its note must not go with that
+  const moved = () => noted && (noted.matches(":hover, :focus") ? place() : hide());
+  document.addEventListener("scroll", moved, { capture: true, passive: true });
 
   // on a phone the contents fold
   if (matchMedia("(max-width: 82rem)").matches) document.querySelector(".contents details").open = false;
