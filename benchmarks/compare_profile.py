@@ -65,7 +65,7 @@ def main() -> None:
 def ddpo(*arguments: str, run: Path) -> None:
     """One command in this process."""
     result = CliRunner().invoke(app, [*arguments, "--run", str(run)])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
 
 
 def timed(work: Callable[[], None]) -> dict[str, float]:

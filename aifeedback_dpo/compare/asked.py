@@ -109,7 +109,7 @@ def _meant(run: Run, asked: Asked, known: Sequence[str]) -> tuple[list[named.Nam
     if not names and (asked.judges or (known and not run.policies())):
         return [], []
     meant = named.resolve(run, names or list(DEFAULT))
-    if len(meant) < len(set(names)) and len(meant) < 2:
+    if len(meant) < len(names) and len(meant) < 2:
         raise UserError(f"{' and '.join(names)} are one policy; name two different ones")
     others = [] if names else named.resolve(run, list(run.policies()))
     return meant, [one for one in others if one not in meant]
@@ -127,6 +127,8 @@ def _refuse_met(run: Run, found: Sequence[Policy], sets: Sequence[PromptSet]) ->
 
 
 def _sets(run: Run, asked: Asked) -> list[PromptSet]:
+    if asked.limit and not asked.suites:
+        raise UserError(f"--limit {asked.limit} takes prompts of a suite; name one with --suite, or leave it out")
     if not asked.suites:
         return [prompt_sets.held_out(run)]
     found = []

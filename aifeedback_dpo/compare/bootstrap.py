@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,19 +120,19 @@ def _interval(value: float, drawn: Array, confidence: float, prompts: int) -> Es
 
 
 def widened(share: Estimate, *, won: int, lost: int, confidence: float) -> Estimate:
-    """A win rate's interval, at least as wide as Wilson's (1927) on the decided prompts, ties fixed at one half.
+    """A win rate's interval, at least the exact one (Clopper and Pearson 1934) of the decided prompts, ties fixed at one half.
 
-    A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not. With TEN prompts won and TEN lost the
-    bootstrap knows enough.
+    A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not. The exact interval and the exact sign
+    test never disagree. With TEN prompts won and TEN lost the bootstrap knows enough.
     """
+    from scipy.stats import binomtest
+
     decided = won + lost
     if not decided or min(won, lost) >= TEN:
         return share
-    z, weight = NormalDist().inv_cdf((1 + confidence) / 2), decided / share.prompts
-    p = min(max(0.5 + (share.value - 0.5) / weight, 0.0), 1.0)
-    centre = (p + z * z / (2 * decided)) / (1 + z * z / decided)
-    half = z / (1 + z * z / decided) * math.sqrt(p * (1 - p) / decided + z * z / (4 * decided * decided))
-    low, high = (0.5 + weight * (edge - 0.5) for edge in (centre - half, centre + half))
+    weight = decided / share.prompts
+    exact = binomtest(won, decided).proportion_ci(confidence, "exact")
+    low, high = (float(0.5 + weight * (edge - 0.5)) for edge in (exact.low, exact.high))
     return Estimate(share.value, min(share.low, low), max(share.high, high), share.prompts)
 
 

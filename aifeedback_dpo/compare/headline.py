@@ -80,7 +80,10 @@ class Telling:
                 if differ and differ["same_judge"]:
                     both = f"{self._title(theirs)} and {self._title(ours)}"
                     found = _settings(differ["settings"])
-                    yield f"{both} differ in {found}." if found else f"{both} differ in no setting of training."
+                    if found:
+                        yield f"{both} differ in {found}."
+                    elif not differ["other_pictures"]:
+                        yield f"{both} differ in no setting of training."
 
     def _controls(self) -> list[str]:
         """What random labels did under the same settings, and what the others did beyond that."""
@@ -192,6 +195,8 @@ def interval(estimate: dict[str, float | None], result: dict[str, Any]) -> str:
 def _judges(result: dict[str, Any]) -> Iterator[str]:
     """What the labels of those compared share: each pair of their judges, once."""
     judges = [row["judge"] for name in result["compared"] for row in result["policies"] if row["policy"] == name]
+    if not result["compared"] and result["judges"]:
+        judges = result["judges"]["names"]
     mine = list(dict.fromkeys(judge for judge in judges if judge and judge != CONTROL))
     mine = mine if len(mine) <= SEVERAL else mine[:2]
     if len(judges) > 1 and len(mine) == 1 and None not in judges:
@@ -221,6 +226,11 @@ def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{where}Every scorer here labelled the training data of a policy that it judges. Add one that did not: "
             "`ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
+        )
+    if count := found["outside_the_grammar"]:
+        yield (
+            f"{where}{count} of {found['prompts']} prompts are not of the shapes grammar, which is all that the embedded model "
+            f"knows: the oracle cannot tell what is true of their pictures, and {found['primary']} decides."
         )
     for name, count in found["trained_on"].items():
         yield f"{_title(result, name)} was trained on {count} of the {found['prompts']} prompts of {found['set']}."

@@ -68,10 +68,10 @@ def _computed(result: dict[str, Any]) -> list[str]:
     if any(row["policy"] != BASE for row in result["policies"]):
         said.append(
             f"Win rates count a tie as one half; {share} intervals are percentile bootstraps over prompts "
-            f"({result['resamples']} resamples, a prompt's pictures together), never narrower than Wilson's where fewer than "
-            "ten prompts are won or lost. Where several training seeds exist, a second interval treats seeds and prompts as "
-            "random (two-way random effects, their half widths added by squares: Howe, 1974). Sign tests are exact, without "
-            "ties; p is adjusted over metrics by Holm's method."
+            f"({result['resamples']} resamples, a prompt's pictures together), never narrower than Clopper and Pearson's where "
+            "fewer than ten prompts are won or lost. Where several training seeds exist, a second interval treats seeds and "
+            "prompts as random (two-way random effects, their half widths added by squares: Howe, 1974). Sign tests are exact, "
+            "without ties; p is adjusted over metrics by Holm's method."
         )
     if result["judges"]:
         said.append(

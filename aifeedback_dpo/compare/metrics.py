@@ -71,7 +71,7 @@ def measure(
             progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} pictures")
             continue
         about = "P(preferred) is its sigmoid" if slope else "only its order means anything"
-        entry = CATALOGUE.get(asked[name].uses or name)
+        entry = CATALOGUE.get(asked[name].uses or name) if asked[name].id != "shapes" else None
         found.append(
             Metric(name, f"{entry.about}; {about}" if entry else about, "scorer", values, entry.range if entry else "")
         )

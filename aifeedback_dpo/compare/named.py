@@ -126,7 +126,7 @@ def _of_other(run: Run, folder: Path) -> Named:
 
 def _on_hub(name: str) -> Named:
     """A pipeline, or a LoRA where the repository has its file."""
-    if not re.fullmatch(HUB_ID, name):
+    if not re.fullmatch(HUB_ID, name) or name.endswith(".safetensors") or name.startswith("."):
         raise UserError(f"there is no file or folder {name}; give a path that is there, or a hub id as owner/name")
     here = weights.here(Weights(id=name), "pipeline")
     if here is not None and (here.folder / "model_index.json").is_file():

@@ -19,11 +19,13 @@ from aifeedback_dpo.compare import (
     report,
     standings,
     suites,
+    truth,
 )
 from aifeedback_dpo.compare.asked import Asked, Planned, prepare
 from aifeedback_dpo.compare.policies import Policy
 from aifeedback_dpo.compare.prompt_sets import PromptSet
 from aifeedback_dpo.compare.standings import Scored
+from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import HUMAN
 from aifeedback_dpo.seeds import derive
 from aifeedback_dpo.store import Run
@@ -33,13 +35,15 @@ SCHEMA = 2
 
 def compare(run: Run, asked: Asked, progress: engine.Progress, *, out: Path | None = None) -> dict[str, Any]:
     """Draws and scores what is missing, writes the report into `out` (default: the run's), and gives its numbers."""
+    where = out or run.report
+    if where.exists() and not where.is_dir():
+        raise UserError(f"--out {where} is a file; name a folder")
     planned = prepare(run, asked, progress)
-    run, where = planned.run, out or run.report
     facts = {"policies": planned.compared, "judges": planned.judges, "sets": [found.name for found in planned.sets]}
     run.record("compare", "running", **facts)
-    drawing.draw(run, planned.series, progress)
+    drawing.draw(planned.run, planned.series, progress)
     result = _result(planned, progress)
-    report.write(run, result, where, progress)
+    report.write(planned.run, result, where, progress)
     run.record("compare", "done", **facts, report=str(where))
     return result
 
@@ -102,6 +106,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "statistic": chosen.statistic,
                 "categories": chosen.categories,
                 "notes": list(chosen.suite.notes) if chosen.suite else [],
+                "outside_the_grammar": truth.strangers(run, chosen.prompts),
                 "trained_on": {
                     policy.name: len(met)
                     for policy in planned.policies
@@ -178,6 +183,7 @@ def _differ(planned: Planned) -> list[dict[str, Any]]:
             "policy": other.name,
             "against": one.name,
             "same_judge": one.judge == other.judge,
+            "other_pictures": one.images_of != other.images_of,
             "settings": policies.differing_settings(one, other),
         }
         for one, other in combinations(chosen, 2)

@@ -1,7 +1,7 @@
 """What is true of a picture in the embedded world, where an oracle reads it back. Each picture is read once, ever."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aifeedback_dpo import engine, provenance, shapes
@@ -31,6 +31,11 @@ def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
         readings |= _read(run, left, progress)
         run.write_text(path, json.dumps(readings))
     return {name: (about, {image: readings[image][name] for image in prompts}) for name, about in TRUTHS.items()}
+
+
+def strangers(run: Run, prompts: Sequence[str]) -> int:
+    """How many of these prompts the oracle cannot read, in a run that has one."""
+    return sum(grammar.parse(prompt) is None for prompt in prompts) if run.recipe.label.raters == "simulated" else 0
 
 
 def broken(image_id: str) -> DataError:

@@ -262,8 +262,11 @@ class Diffuser:
                 self.pipeline.load_lora_weights(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
-            what = "is no LoRA for this model" if folder and folder.is_file() else "is corrupted"
-            raise DataError(f"{folder} {what} ({reason}); delete it and run `ddpo train` again") from error
+            if folder and folder.is_file():
+                raise DataError(
+                    f"{folder} is no LoRA for this model ({reason}); name one in the diffusers format"
+                ) from error
+            raise DataError(f"{folder} is corrupted ({reason}); delete it and run `ddpo train` again") from error
         try:
             yield
         finally:

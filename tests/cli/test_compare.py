@@ -128,6 +128,7 @@ def test_a_pipeline_that_is_the_base_ties_with_it(copied, tmp_path):
     ("name", "said"),
     [
         ("nowhere/at/all", "there is no file or folder nowhere/at/all"),
+        ("./nowhere.safetensors", "there is no file or folder ./nowhere.safetensors"),
         ("humn", "no judge 'humn', did you mean 'human'?"),
         ("human+sft", "no finished policy 'human+sft'"),
     ],
@@ -144,6 +145,20 @@ def test_a_folder_and_a_file_that_are_no_policy_are_one_line(copied, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nothing")
     assert "is no LoRA for this model" in refused(copied, "human", str(broken), code=3)
+
+
+def test_a_file_in_the_place_of_the_report_and_a_limit_of_nothing_are_told_at_once(copied, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "is a file; name a folder" in refused(copied, "human", "vs", "ai", "--out", str(tmp_path / "file"))
+    assert "--limit 4 takes prompts of a suite" in refused(copied, "human", "vs", "ai", "--limit", "4")
+
+
+def test_prompts_that_the_oracle_cannot_read_are_said_to_be(copied, tmp_path):
+    prompts = tmp_path / "mine.txt"
+    prompts.write_text("a red circle\nan astronaut on a horse\n")
+    report = compared(copied, "human", "vs", "ai", "--suite", str(prompts))
+    assert report["sets"][0]["primary"] != "utility"
+    assert any("1 of 2 prompts are not of the shapes grammar" in text for text in report["cautions"])
 
 
 def test_the_base_alone_is_no_comparison(copied):
@@ -186,6 +201,8 @@ def test_a_scorer_may_measure_that_labelled_nothing(copied):
     assert names == [*(metric["metric"] for metric in before["sets"][0]["metrics"]), "jpeg"]
     assert not duel(report, "pickscore", "base", "jpeg")["in_loop"]
     assert duel(report, "pickscore", "base", "pickscore")["in_loop"]
+    after = compared(copied, "human", "vs", "ai")
+    assert after["sets"][0]["metrics"] == before["sets"][0]["metrics"]  # it was asked for once
 
 
 def test_several_pictures_a_prompt_are_paired_by_their_seeds(copied):
@@ -214,7 +231,8 @@ def test_a_second_comparison_draws_nothing_loads_nothing_and_says_the_same(copie
     )
     assert shown.returncode == 0, shown.stderr
     assert "LOADED []" in shown.stderr
-    assert json.loads(shown.stdout) | {"made": ""} == first | {"made": ""}
+    told = {"made": "", "commit": ""}  # when it was made, and from which commit of a checkout that may move on
+    assert json.loads(shown.stdout) | told == first | told
     assert {path: path.read_bytes() for path in copied.rglob("part-*.parquet")} == before
 
 

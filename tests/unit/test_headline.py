@@ -53,6 +53,7 @@ def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
         "scorers_alone": None,
         "guards": [],
         "trained_on": {},
+        "outside_the_grammar": 0,
     }
     made = {
         "compared": list(compared),
@@ -153,6 +154,7 @@ def between(first, second, *more, settings=None):
     duels = ((second, first), (first, "base"), (second, "base"), *more)
     same = first.partition("+")[0] == second.partition("+")[0]
     differ = {"policy": second, "against": first, "same_judge": same, "settings": settings or {}}
+    differ["other_pictures"] = False
     return result(*(row(*side, 0.4, 0.6) for side in duels), compared=(first, second), differ_in=[differ])
 
 

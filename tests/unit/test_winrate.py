@@ -125,11 +125,18 @@ def test_holm_keeps_the_order_and_is_never_below_the_test_itself(p_values):
 
 
 def test_a_few_wins_out_of_a_few_are_not_certain():
-    # Wilson at 95 % for 4 of 4: z = 1.96, low = 1 / (1 + z^2 / 4) = 0.510; for 3 of 3: 1 / (1 + z^2 / 3) = 0.438
+    # Clopper and Pearson for n of n: the low edge is the p with p^n = 0.025: 0.3976 for 4, 0.5407 for 6
     four = duel(np.ones((1, 4)), np.zeros((1, 4)), list("abcd"), **BOOT).here.win_rate
-    three = duel(np.ones((1, 3)), np.zeros((1, 3)), list("abc"), **BOOT).here.win_rate
-    assert four.low == pytest.approx(0.510, abs=1e-3)
-    assert three.clear_of(0.5) == 0
+    six = duel(np.ones((1, 6)), np.zeros((1, 6)), list("abcdef"), **BOOT).here.win_rate
+    assert four.low == pytest.approx(0.3976, abs=1e-4)
+    assert six.low == pytest.approx(0.5407, abs=1e-4)
+
+
+@pytest.mark.parametrize("won", range(10))
+def test_the_verdict_and_the_exact_test_never_disagree_where_prompts_are_few(won):
+    margin = np.array([[1.0] * won + [-1.0] * (9 - won)])
+    found = duel(margin, np.zeros((1, 9)), list("abcdefghi"), **BOOT)
+    assert (found.here.win_rate.clear_of(0.5) != 0) <= (found.sign_test <= 0.05)
 
 
 def test_ties_do_not_hide_a_clear_difference():
