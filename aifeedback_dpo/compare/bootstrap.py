@@ -125,14 +125,18 @@ def widened(share: Estimate, *, won: int, lost: int, confidence: float) -> Estim
     A bootstrap of four wins out of four says 100 to 100; four tosses of a coin do not. The exact interval and the exact sign
     test never disagree. With TEN prompts won and TEN lost the bootstrap knows enough.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import beta
 
-    decided = won + lost
+    decided, tail = won + lost, (1 - confidence) / 2
     if not decided or min(won, lost) >= TEN:
         return share
     weight = decided / share.prompts
-    exact = binomtest(won, decided).proportion_ci(confidence, "exact")
-    low, high = (float(0.5 + weight * (edge - 0.5)) for edge in (exact.low, exact.high))
+    wins = min(max(decided * (0.5 + (share.value - 0.5) / weight), 0.0), float(decided))  # a part, of several pictures
+    edges = (
+        beta.ppf(tail, wins, decided - wins + 1) if wins > 0 else 0.0,
+        beta.ppf(1 - tail, wins + 1, decided - wins) if wins < decided else 1.0,
+    )
+    low, high = (float(0.5 + weight * (edge - 0.5)) for edge in edges)
     return Estimate(share.value, min(share.low, low), max(share.high, high), share.prompts)
 
 
