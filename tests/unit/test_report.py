@@ -291,6 +291,7 @@ def test_a_calibration_error_stands_beside_that_of_chance_and_a_judge_too_sure_i
     # est(x) is x with an interval of 0.05 on either side: 0.6 is a slope on logits that is clear of 1
     assert "0.0800 [0.0300, 0.130] by chance 0.0773" in said
     assert "▼ 0.600 [0.550, 0.650]" in said
+    assert '<button type="button" class="copy" data-copy="set-it-1"' in page.render(told, {}, {})
     told["judges"]["calibration"][0]["logit_slope"] = reports.est(0.98)
     assert " ▼ 0.980" not in shown(told, tmp_path).said
 
