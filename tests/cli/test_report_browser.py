@@ -194,6 +194,7 @@ def test_a_cell_tells_the_rest_to_mouse_keyboard_and_thumb(desk, phone):
 def test_switches_change_what_cells_show(desk):
     page = desk.page
     assert page.locator("#set-0 .swap td.one").first.is_visible()
+    assert page.locator("#set-0 .swap td.two").first.is_hidden()
     page.click("label[for=wins-cells-0-2]")
     assert page.locator("#set-0 .swap td.two").first.is_visible()
     assert page.locator("#set-0 .swap td.one").first.is_hidden()
