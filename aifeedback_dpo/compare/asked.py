@@ -131,7 +131,7 @@ def _sets(run: Run, asked: Asked) -> list[PromptSet]:
         raise UserError(f"--limit {asked.limit} takes prompts of a suite; name one with --suite, or leave it out")
     if not asked.suites:
         return [prompt_sets.held_out(run)]
-    found = []
+    found: list[PromptSet] = []
     for spec in asked.suites:
         if spec == prompt_sets.HELD_OUT:
             found.append(prompt_sets.held_out(run))
@@ -139,4 +139,7 @@ def _sets(run: Run, asked: Asked) -> list[PromptSet]:
         suite = suites.load(spec)
         fewer = suites.limited(suite, asked.limit) if asked.limit else suite
         found.append(prompt_sets.of_suite(fewer, limited=len(fewer.items) < len(suite.items)))
+    names = [chosen.name for chosen in found]
+    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise UserError(f"two prompt sets are called '{twice[0]}'; name each once, and give files names of their own")
     return found

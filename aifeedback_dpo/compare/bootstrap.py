@@ -53,6 +53,8 @@ def estimate(
     if not len(sums):
         return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
+    if len(sums) == 1:  # one prompt tells nothing of others
+        return Estimate(value, math.nan, math.nan, 1)
     drawn = [statistic(counts @ sums) for counts in _resampled(len(sums), resamples, seed)]
     return _interval(value, np.concatenate(drawn), confidence, len(sums))
 
@@ -137,7 +139,7 @@ def widened(share: Estimate, *, won: int, lost: int, confidence: float) -> Estim
         beta.ppf(1 - tail, wins + 1, decided - wins) if wins < decided else 1.0,
     )
     low, high = (float(0.5 + weight * (edge - 0.5)) for edge in edges)
-    return Estimate(share.value, min(share.low, low), max(share.high, high), share.prompts)
+    return Estimate(share.value, float(np.fmin(share.low, low)), float(np.fmax(share.high, high)), share.prompts)
 
 
 def ratio(totals: Array) -> Array:

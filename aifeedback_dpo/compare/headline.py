@@ -22,7 +22,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
 
 def cautions(result: dict[str, Any]) -> list[str]:
     """What keeps these numbers from being more than they are."""
-    said = [text for found in result["sets"] for text in _cautions(result, found)]
+    said = [text for found in result["sets"] for text in (*_cautions(result, found), *_of_measures(result, found))]
     told = _pairs(result["compared"])
     for row in result["differ_in"]:
         if row["same_judge"] is False and row["settings"] and (row["policy"], row["against"]) in told:
@@ -65,9 +65,8 @@ class Telling:
 
     def further(self) -> list[str]:
         """Another prompt set, in a sentence for each policy compared."""
-        return [
-            f"{self.found['set']}: {self._duel(name, BASE)}" for name in self.compared if (name, BASE) in self.duels
-        ]
+        against_base = [self._duel(name, BASE) for name in self.compared if (name, BASE) in self.duels]
+        return [f"On {self.found['set']}: {text}" for text in (*self._each_other(), *against_base)]
 
     def _each_other(self) -> Iterator[str]:
         told = _pairs(self.compared)
@@ -102,6 +101,12 @@ class Telling:
                 f"No policy was trained on random labels{how}, so nothing tells what any labels would have done."
             )
         beyond = [(policy, control(policy)) for policy in told if control(policy) not in self.compared]
+        said += [
+            f"{self._title(policy)} and its control have no training seed in common, so nothing tells what its labels did "
+            "beyond any."
+            for policy, random in beyond
+            if (random, BASE) in self.duels and (policy, random) not in self.duels
+        ]
         return said + [self._duel(*side) for side in beyond if side in self.duels]
 
     def _duel(self, ours: str, theirs: str) -> str:
@@ -135,13 +140,22 @@ class Telling:
             return None
         told = []
         for effect in grid["effects"]:
-            if effect["effect"] != "interaction":
+            if not _is_interaction(effect):
                 best = effect["over_seeds"] or effect["difference"]
                 kind = "labels" if effect["effect"] == "labels" else "pictures"
                 seen = _clear(best)
                 words = {1: "raise", -1: "lower", 0: "are not seen to change"}[seen]
-                one, other = (self.result["titles"].get(name, name) for name in reversed(effect["of"].split(" - ")))
+                first, _, second = effect["of"].partition(" - ")
+                one, other = (self.result["titles"].get(name, name) for name in (second, first))
                 told.append(f"{other} {kind} in place of {one}'s {words} {grid['metric']} ({_signed(best)})")
+        if any(
+            _clear(effect["over_seeds"] or effect["difference"])
+            for effect in grid["effects"]
+            if _is_interaction(effect)
+        ):
+            told.append("and how much labels do depends on the pictures")
+        if grid["differs"]:
+            told.append(f"but the policies differ in {', '.join(grid['differs'])} as well")
         return f"Labels or pictures: {'; '.join(told)}." if told else None
 
     def _alone(self) -> str | None:
@@ -175,6 +189,10 @@ class Telling:
             return "the base model"
         by_labels = self._plain(ours) and self._plain(theirs)
         return f"{self._title(theirs)} labels" if by_labels else f"the policy {self._title(theirs)}"
+
+
+def _is_interaction(effect: dict[str, Any]) -> bool:
+    return bool(effect["effect"] == "interaction")
 
 
 def _pairs(compared: list[str]) -> list[tuple[str, str]]:
@@ -222,11 +240,21 @@ def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
         yield f"{where}With fewer than {FEW} prompts these intervals are rough: raise prompts.eval, or take a suite."
     if found["primary"] is None:
         yield f"{where}No scorer measured these pictures, so nothing tells who wins: add one with --scorer."
-    elif compared and all(row["in_loop"] for row in found["duels"] if row["metric"] == found["primary"]):
+    elif found["primary"] in _hands(compared, found):
         yield (
-            f"{where}Every scorer here labelled the training data of a policy that it judges. Add one that did not: "
-            "`ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
+            f"{where}Every scorer here labelled the training data of a policy that is compared, {found['primary']} too, which "
+            "decides. Add one that did not: `ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
         )
+
+
+def _of_measures(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """What is to be known of what measured a set, and of its prompts."""
+    where = "" if len(result["sets"]) == 1 else f"On {found['set']}: "
+    compared = [row for row in result["policies"] if row["policy"] in result["compared"]]
+    if found["primary"] == "utility" and any(row["judge"] in result["simulated"] for row in compared):
+        yield "Utility is what the simulated raters vote by, so it is on the side of their labels by design."
+    for name, count in found["left_out"].items():
+        yield f"{where}{name} is left out: it has no score for {count} pictures."
     if count := found["outside_the_grammar"]:
         yield (
             f"{where}{count} of {found['prompts']} prompts are not of the shapes grammar, which is all that the embedded model "
@@ -237,6 +265,12 @@ def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     for row in found["guards"]:
         if row["guard"] == "spread" and row["against"] == BASE and row["value"]["value"] is not None and row["caution"]:
             yield f"{where}{_title(result, row['policy'])}: {row['caution']}"
+
+
+def _hands(compared: list[dict[str, Any]], found: dict[str, Any]) -> set[str]:
+    """The scorers of a set that had a hand in the labels of those compared."""
+    scorers = {metric["metric"] for metric in found["metrics"] if metric["kind"] == "scorer"}
+    return scorers & {hand for row in compared for hand in row["labellers"] or ()}
 
 
 def _title(result: dict[str, Any], name: str) -> str:

@@ -70,8 +70,9 @@ def _computed(result: dict[str, Any]) -> list[str]:
             f"Win rates count a tie as one half; {share} intervals are percentile bootstraps over prompts "
             f"({result['resamples']} resamples, a prompt's pictures together), never narrower than Clopper and Pearson's where "
             "fewer than ten prompts are won or lost. Where several training seeds exist, a second interval treats seeds and "
-            "prompts as random (two-way random effects, their half widths added by squares: Howe, 1974). Sign tests are exact, "
-            "without ties; p is adjusted over metrics by Holm's method."
+            "prompts as random (two-way random effects, their half widths added by squares: Howe, 1974). Verdicts go by these "
+            "intervals, unadjusted. Sign tests are exact, of prompts with their training seeds together and without ties; "
+            "their p is adjusted by Holm's method over metrics, or over categories."
         )
     if result["judges"]:
         said.append(

@@ -46,12 +46,18 @@ class Metric:
 
 
 def measure(
-    run: Run, prompts: Mapping[str, str], progress: engine.Progress, detected: Mapping[str, "Item"] | None = None
+    run: Run,
+    prompts: Mapping[str, str],
+    progress: engine.Progress,
+    detected: Mapping[str, "Item"] | None = None,
+    left_out: dict[str, int] | None = None,
 ) -> list[Metric]:
     """All metrics of these pictures (image id -> prompt), truth first; `detected` are those that a detector checks.
 
     A judge of pairs gives no number for a picture and is no metric; nor is a scorer that has none for some of them, which is
-    noted. Nothing is loaded where everything has been measured before. Raises DataError for a picture that cannot be read.
+    noted, and told in `left_out` with how many.
+
+    Nothing is loaded where everything has been measured before. Raises DataError for a picture that cannot be read.
     """
     found = [
         Metric(name, about, "truth", values, binary=name == "correct")
@@ -69,6 +75,8 @@ def measure(
         values = {image_id: known.get(image_id, math.nan) for image_id in prompts}
         if missing := sum(map(math.isnan, values.values())):
             progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} pictures")
+            if left_out is not None:
+                left_out[name] = missing
             continue
         about = "P(preferred) is its sigmoid" if slope else "only its order means anything"
         entry = CATALOGUE.get(asked[name].uses or name) if asked[name].id != "shapes" else None

@@ -35,8 +35,14 @@ class Named:
 
 def resolve(run: Run, names: list[str]) -> list[Named]:
     """The policies meant, in order, each once. Raises UserError for a name that stands for nothing, with what there is."""
-    found = [named for name in names for named in _resolved(run, name)]
-    return list({named.name: named for named in found}.values())
+    found: dict[str, Named] = {}
+    for named in (named for name in names for named in _resolved(run, name)):
+        known = found.setdefault(named.name, named)
+        if known.kind != named.kind or _place(known) != _place(named):
+            raise UserError(
+                f"{known.path or known.name} and {named.path or named.name} would both be called '{named.name}'; rename one"
+            )
+    return list(found.values())
 
 
 def control(policy: str) -> str:
@@ -44,6 +50,11 @@ def control(policy: str) -> str:
     run, slash, name = policy.rpartition("/")
     _, plus, variant = name.partition("+")
     return f"{run}{slash}{CONTROL}{plus}{variant}"
+
+
+def _place(named: Named) -> str | None:
+    """Where it lies, whichever way it was written."""
+    return str(Path(named.path).expanduser().resolve()) if named.path else None
 
 
 def trained_by(policy: str) -> str:

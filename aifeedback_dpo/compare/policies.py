@@ -60,7 +60,7 @@ class Policy:
     @property
     def variant(self) -> str:
         """Its train.name."""
-        return self.name.partition("+")[2] if self.judge else ""
+        return self.name.rpartition("/")[2].partition("+")[2] if self.judge else ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -100,7 +100,7 @@ def chosen(
                 )
             found.append(_of_run(run, one.name, base, labels))
         elif one.kind == "other run":
-            found.append(_of_other_run(one, base))
+            found.append(_of_other_run(run, one, base))
         elif one.kind != "base":
             found.append(_of_nobody(run, one, base))
     further: list[Callable[[], Policy | None]] = []
@@ -132,7 +132,7 @@ def _control(run: Run, policy: Policy, base: Source, labels: Callable[[str], str
         return _of_run(run, name, base, labels) if name in run.policies() else None
     folder = Path(policy.where or "").resolve().parent / name.rpartition("/")[2]
     there = any(folder.glob("seed-*/policy.json"))
-    return _of_other_run(Named("other run", name, str(folder)), base) if there else None
+    return _of_other_run(run, Named("other run", name, str(folder)), base) if there else None
 
 
 def differing_settings(one: Policy, other: Policy) -> dict[str, list[Any]]:
@@ -159,7 +159,7 @@ def _of_run(run: Run, name: str, base: Source, labels: Callable[[str], str]) -> 
     return Policy(name, run.recipe.title(name), "run", tuple(entries), judge, hands, run.root.resolve().name)
 
 
-def _of_other_run(one: Named, base: Source) -> Policy:
+def _of_other_run(run: Run, one: Named, base: Source) -> Policy:
     folder = Path(one.path or "")
     root = folder.resolve().parents[1]
     recipe = saved_recipe(root)
@@ -174,7 +174,8 @@ def _of_other_run(one: Named, base: Source) -> Policy:
     judge = str(entries[0].described["judge"]) if entries[0].described else ""
     hands = labellers(recipe.label.consensus.of, judge)
     title = f"{root.name}/{recipe.title(folder.resolve().name)}"
-    return Policy(one.name, title, "other run", tuple(entries), judge, hands, root.name, str(folder))
+    pictures = root.name if root.name != run.root.resolve().name else f"{root.parent.name}/{root.name}"
+    return Policy(one.name, title, "other run", tuple(entries), judge, hands, pictures, str(folder))
 
 
 def _entry(folder: Path, described: dict[str, Any], base: Source, name: str) -> Entry:

@@ -92,7 +92,9 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
         if chosen.suite is not None and chosen.suite.detects:
             items = {item.prompt: item for item in chosen.suite.items}
             detected = {image: items[shot.prompt] for image, shot in shots.items()}
-        measured = metrics.measure(run, {image: shot.prompt for image, shot in shots.items()}, progress, detected)
+        left_out: dict[str, int] = {}
+        prompts = {image: shot.prompt for image, shot in shots.items()}
+        measured = metrics.measure(run, prompts, progress, detected, left_out)
         scored = Scored(chosen, planned.series, measured, boot)
         fought = standings.duels(scored, planned.compared)
         primary = standings.primary_metric(scored, planned.compared)
@@ -106,6 +108,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "statistic": chosen.statistic,
                 "categories": chosen.categories,
                 "notes": list(chosen.suite.notes) if chosen.suite else [],
+                "left_out": left_out,
                 "outside_the_grammar": truth.strangers(run, chosen.prompts),
                 "trained_on": {
                     policy.name: len(met)

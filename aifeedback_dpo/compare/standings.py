@@ -14,7 +14,7 @@ from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, o
 from aifeedback_dpo.compare.drawing import Series
 from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.compare.named import control
-from aifeedback_dpo.compare.policies import Policy
+from aifeedback_dpo.compare.policies import Policy, differing_settings
 from aifeedback_dpo.compare.prompt_sets import PromptSet
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import BASE, CONTROL
@@ -158,7 +158,9 @@ def _duel(
     one, other = (scored.columns(name, metric, seeds)[:, inside] for name in (ours, theirs))
     fought = winrate.duel(one, other, _some(scored.clusters, inside), **scored.boot)
     side = {"policy": ours, "against": theirs, "metric": metric.name, "category": category, "seeds": seeds}
-    return side | {"in_loop": metric.name in hands} | fought.to_dict()
+    unknown = any(scored.policies[name].labellers is None for name in (ours, theirs))
+    in_loop = True if metric.name in hands else None if unknown and metric.kind == "scorer" else False
+    return side | {"in_loop": in_loop} | fought.to_dict()
 
 
 def primary_metric(scored: Scored, compared: Sequence[str]) -> str | None:
@@ -191,7 +193,7 @@ def grid(scored: Scored, primary: str | None) -> dict[str, Any] | None:
     base = scored.columns(BASE, metric)
     rows = []
     for (label, image), policy in inside.items():
-        fought = winrate.duel(scored.columns(policy.name, metric), base, scored.clusters, **scored.boot)
+        fought = winrate.duel(scored.columns(policy.name, metric, seeds), base, scored.clusters, **scored.boot)
         best = fought.over_seeds or fought.here
         rows.append({"labels": label, "images": image, "policy": policy.name, **best.to_dict()})
     scores = {cell: scored.columns(cells[cell].name, metric, seeds) for cell in real if cell in inside}
@@ -201,6 +203,7 @@ def grid(scored: Scored, primary: str | None) -> dict[str, Any] | None:
         "labels": labels,
         "images": images,
         "seeds": seeds,
+        "differs": sorted(_differing([inside[cell] for cell in real if cell in inside])),
         "cells": rows,
         "effects": [
             {
@@ -212,6 +215,11 @@ def grid(scored: Scored, primary: str | None) -> dict[str, Any] | None:
             for effect in made
         ],
     }
+
+
+def _differing(found: Sequence[Policy]) -> set[str]:
+    """The settings of training in which policies of a grid differ: there should be none."""
+    return {key for policy in found[1:] for key in differing_settings(found[0], policy)}
 
 
 def scorers_alone(rows: Sequence[Mapping[str, Any]], scored: Scored, compared: Sequence[str]) -> dict[str, Any] | None:
@@ -228,7 +236,7 @@ def scorers_alone(rows: Sequence[Mapping[str, Any]], scored: Scored, compared: S
                 for other in rows
                 if (other["policy"], other["against"], other["category"]) == (row["policy"], row["against"], None)
                 and other["metric"] not in truths
-                and not other["in_loop"]
+                and other["in_loop"] is False
             ]
             said = {other["metric"]: verdict(other) for other in same}
             told.append({"policy": row["policy"], "against": row["against"], "truth": verdict(row), "scorers": said})

@@ -25,12 +25,21 @@ def measure(run: Run, prompts: Mapping[str, str], progress: engine.Progress) -> 
     if run.recipe.label.raters != "simulated" or not all(map(grammar.parse, set(prompts.values()))):
         return {}
     path = run.cache / "measured" / f"oracle-{_version()}.json"
-    readings: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    readings = _kept(path)
     left = {image_id: prompt for image_id, prompt in prompts.items() if image_id not in readings}
     if left:
         readings |= _read(run, left, progress)
         run.write_text(path, json.dumps(readings))
     return {name: (about, {image: readings[image][name] for image in prompts}) for name, about in TRUTHS.items()}
+
+
+def _kept(path: Path) -> dict[str, dict[str, float]]:
+    """What was read before; a file that is broken is made anew."""
+    try:
+        found: dict[str, dict[str, float]] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def strangers(run: Run, prompts: Sequence[str]) -> int:

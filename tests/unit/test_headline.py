@@ -47,13 +47,17 @@ def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
         "set": "held-out",
         "prompts": 100,
         "primary": "utility",
-        "metrics": [{"metric": "utility", "about": "what they want", "kind": "truth"}],
+        "metrics": [
+            {"metric": name, "about": "what they want", "kind": kind}
+            for name, kind in (("utility", "truth"), ("pickscore", "scorer"))
+        ],
         "duels": list(rows),
         "factors": None,
         "scorers_alone": None,
         "guards": [],
         "trained_on": {},
         "outside_the_grammar": 0,
+        "left_out": {},
     }
     made = {
         "compared": list(compared),
@@ -62,6 +66,7 @@ def result(*rows, compared=("human", "pickscore"), accuracy=0.7, **more):
         "sets": [found],
         "differ_in": [],
         "confidence": 0.95,
+        "simulated": ["human"],
         "judges": {"matrix": [{"first": "human", "second": "pickscore", "decided": 9, "rules": {"decided": share}}]},
     }
     made["sets"][0] |= {key: more.pop(key) for key in list(more) if key in found}
@@ -133,8 +138,8 @@ def test_few_prompts_are_said_to_be_few():
 def test_where_every_scorer_judges_its_own_work_another_is_asked_for():
     _, _, told = against_base(0.4, 0.6)
     assert not any("--scorer" in text for text in headline.cautions(told))
-    for duel in told["sets"][0]["duels"]:
-        duel["in_loop"] = True
+    told["sets"][0]["primary"] = "pickscore"
+    told["policies"][2]["labellers"] = ["pickscore"]
     assert any("Add one that did not: `ddpo compare --scorer NAME`" in text for text in headline.cautions(told))
 
 
@@ -219,7 +224,7 @@ def test_labels_or_pictures_is_told_from_the_effects():
         return {"effect": name, "of": of, "difference": None, "over_seeds": {"value": 1.0, "low": low, "high": high}}
 
     effects = [effect("labels", "pickscore - human", -1, 3), effect("images", "other - own", 0.5, 1.5)]
-    grid = {"metric": "utility", "effects": [*effects, effect("interaction", "x", 1, 2)]}
+    grid = {"metric": "utility", "differs": [], "effects": [*effects, effect("interaction", "x", 1, 2)]}
     said = headline.sentences(result(row("human", "base", 0.6, 0.8), compared=("human",), factors=grid))
     (sentence,) = [text for text in said if text.startswith("Labels or pictures")]
     assert "pickscore labels in place of human (simulated)'s are not seen to change utility" in sentence
