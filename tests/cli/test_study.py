@@ -57,8 +57,8 @@ def test_one_command_ends_in_a_report_of_the_whole_grid(done):
     report = json.loads((done / "report" / "report.json").read_text())
     assert [row["policy"] for row in report["policies"]] == [
         "base",
-        *("human", "pickscore", "random", "human+sft"),
-        *("other/human", "other/pickscore", "other/random", "other/human+sft"),
+        *("human", "pickscore", "random", "human+sft", "random+sft"),
+        *("other/human", "other/pickscore", "other/random", "other/human+sft", "other/random+sft"),
     ]
     assert all(row["seeds"] == [0, 1] for row in report["policies"][1:])
     grid = report["sets"][0]["factors"]
@@ -66,7 +66,7 @@ def test_one_command_ends_in_a_report_of_the_whole_grid(done):
     assert any(sentence.startswith("Labels or pictures") for sentence in report["headline"])
     assert (done / "report" / "index.html").exists()
     made = json.loads((done / "manifest.json").read_text())["made_by"]["study"]
-    assert (made["status"], len(made["policies"])) == ("done", 8)
+    assert (made["status"], len(made["policies"])) == ("done", 10)
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_plan_loads_no_torch_and_writes_nothing(tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "LOADED []" in shown.stdout
     assert re.search(r"^own +generate +360 prompts: 0 of 1440$", shown.stdout, re.MULTILINE)
-    assert re.search(r"^other +train +human \(simulated\)\+sft: 0 of 3$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^other +train +human \(simulated\)\+sft, random\+sft: 0 of 6$", shown.stdout, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,6 +174,7 @@ def test_people_who_have_not_voted_leave_a_hole_that_is_told(tmp_path):
     assert result.exit_code == 0, result.output
     assert re.search(r"own +left out +human: nobody has voted on these pictures: `ddpo annotate --run", result.stdout)
     assert re.search(r"set +train +human, pickscore, random: 0 of 9", result.stdout)
+    assert re.search(r"own +train +random\+sft: 0 of 3", result.stdout)
     assert "the prompts of set, once they are there" in result.stdout
 
 

@@ -9,7 +9,7 @@ from aifeedback_dpo.dpo import train
 from aifeedback_dpo.errors import DdpoError, UserError
 from aifeedback_dpo.store import Run
 
-NAMES = ("human", "pickscore", "random", "human+sft")
+NAMES = ("human", "pickscore", "random", "human+sft", "random+sft")
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_every_judge_is_trained_on_every_source_and_the_variants_beside_them(ope
     assert study.make(opened, engine.Silent()) == []
     every = ("human", "pickscore", "random")
     assert trained == [
-        *(("own", None, every), ("own", "sft", ("human",))),
-        *(("other", None, every), ("other", "sft", ("human",))),
+        *(("own", None, every), ("own", "sft", ("human", "random"))),
+        *(("other", None, every), ("other", "sft", ("human", "random"))),
     ]
 
 
