@@ -35,7 +35,7 @@ def _fig6(result: Result) -> Table:
     for found, duel in _each(result, "duels"):
         if duel["category"] is None:
             rate = (duel["over_seeds"] or duel)["win_rate"]
-            cell = None if rate["value"] is None else percent(rate) + "*" * duel["in_loop"]
+            cell = None if rate["value"] is None else percent(rate) + "*" * bool(duel["in_loop"])
             rows.setdefault((found["set"], duel["policy"], duel["against"]), {})[duel["metric"]] = cell
     title = shown_names(result)
     return Table(
