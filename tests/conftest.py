@@ -121,8 +121,13 @@ def _forked(told: list[str], environment: Mapping[str, str], before: str, says: 
 
 @pytest.fixture(autouse=True)
 def _no_accelerator_left() -> Iterator[None]:
-    """accelerate keeps one precision a process; each test may choose its own."""
+    """accelerate keeps one precision a process; each test may choose its own, whatever its fixtures trained before it."""
+    _forget_accelerator()
     yield
+    _forget_accelerator()
+
+
+def _forget_accelerator() -> None:
     if accelerate := sys.modules.get("accelerate"):
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 

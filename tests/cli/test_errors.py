@@ -33,7 +33,7 @@ def test_training_without_preferences_says_what_to_run_first(tmp_path):
     run = tmp_path / "run"
     for command in ("train", "label"):
         refused(ddpo(command, run=run), 2, "no pairs yet", "ddpo generate")
-    refused(ddpo("compare", "human", "vs", "ai", run=run), 2, "no preferences of judge 'human'", "ddpo label")
+    refused(ddpo("compare", "human", "vs", "ai", run=run), 2, "has no prompts yet", "ddpo generate")
     assert not run.exists()
     assert ddpo("generate", *TINY, run=run).exit_code == 0
     refused(ddpo("train", run=run), 2, "no preferences of judge 'human'", "ddpo label")
@@ -214,7 +214,7 @@ def test_judges_without_a_training_seed_in_common_are_told_before_anything_is_dr
     shutil.rmtree(copied / "policies" / "random")
     assert ddpo("train", "--judge", "random", "train.seeds=[1]", run=copied).exit_code == 0
     before = sorted((copied / "images").rglob("*.parquet"))
-    refused(ddpo("compare", "human", "vs", "ai", run=copied), 2, "no training seed in common")
+    refused(ddpo("compare", "human", "vs", "random", run=copied), 2, "no training seed in common")
     assert sorted((copied / "images").rglob("*.parquet")) == before
 
 

@@ -108,7 +108,7 @@ def test_imported_pairs_are_relabelled_trained_on_and_compared_as_drawn_ones(fin
     held_out = {row["prompt_id"] for row in opened.rows("prompts") if row["split"] == "eval"}
     assert held_out == drawn_out[seed]
     report = json.loads((run / "report" / "report.json").read_text())
-    assert report["prompts"] == 2
+    assert report["sets"][0]["prompts"] == 2
     assert report["simulated"] == []  # nobody in this run is called so: whoever brings votes answers for them
     assert told(opened, "pickscore") == told(drawn, "pickscore")
     assert told(opened, "human") == told(drawn, "human")
