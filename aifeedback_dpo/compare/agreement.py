@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifeedback_dpo.compare import intervals
-from aifeedback_dpo.compare.bootstrap import Estimate
-from aifeedback_dpo.compare.intervals import Measure, Numbers, by_prompt, numbered
+from aifeedback_dpo.compare.bootstrap import Estimate, by_prompt
+from aifeedback_dpo.compare.intervals import Measure, Numbers, numbered
 
 Array = NDArray[np.float64]
 

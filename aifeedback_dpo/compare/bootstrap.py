@@ -1,9 +1,10 @@
 """Intervals by bootstrap (percentile) over prompts: whatever belongs to one prompt is drawn together, a cluster bootstrap."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 TEN = 10
-CHUNK = 256
-"""Resamples in memory at a time."""
-KEPT = 4_000_000
-"""Counts of a resampling that are kept for the next statistic of the same clusters: 32 MB."""
+CELLS = 4_000_000
+"""Draws that are made at a time: 32 MB."""
+KEPT = 64_000_000
+"""Draws that are kept, a byte each, for the next statistics of the same prompts."""
+MOST = 255  # times that one prompt is drawn in one resample, as a byte holds; of 2 prompts or more, never in practice
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,31 @@ class Estimate:
     high: float
     prompts: int
 
-    def clear_of(self, level: float) -> int:
-        """+1 when the whole interval lies above the level, -1 below, 0 when it holds it."""
-        return int(self.low > level) - int(self.high < level)
-
     def to_dict(self) -> dict[str, float | None]:
         """For JSON; what is undefined (NaN) becomes None."""
         return {key: None if math.isnan(value) else value for key, value in asdict(self).items()}
 
 
+def clear_of(told: Mapping[str, Any] | None, level: float) -> int:
+    """+1 where the whole interval lies above the level, -1 below, 0 where it holds it or there is none.
+
+    `told` is an estimate as `to_dict` gives it.
+    """
+    low, high = (math.nan if (told or {}).get(key) is None else (told or {})[key] for key in ("low", "high"))
+    return int(low > level) - int(high < level)
+
+
 def cluster_sums(rows: Array, clusters: Sequence[str]) -> Array:
     """Rows (n k) added up per cluster, in order of first appearance."""
     order = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
-    sums = np.zeros((len(order), rows.shape[1]))
-    np.add.at(sums, [order[cluster] for cluster in clusters], rows)
-    return sums
+    return by_prompt(rows, np.array([order[cluster] for cluster in clusters], dtype=np.int64))
+
+
+def by_prompt(rows: Array, numbers: NDArray[np.int64]) -> Array:
+    """The same for clusters that are numbered 0, 1, ..."""
+    count = int(numbers.max()) + 1 if len(numbers) else 0
+    sums = [np.bincount(numbers, weights=rows[:, at], minlength=count) for at in range(rows.shape[1])]
+    return np.stack(sums, axis=1).astype(np.float64)
 
 
 def estimate(
@@ -55,7 +67,7 @@ def estimate(
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     if len(sums) == 1:  # one prompt tells nothing of others
         return Estimate(value, math.nan, math.nan, 1)
-    drawn = [statistic(counts @ sums) for counts in _resampled(len(sums), resamples, seed)]
+    drawn = [statistic(counts @ sums) for counts in resampled(len(sums), resamples, seed)]
     return _interval(value, np.concatenate(drawn), confidence, len(sums))
 
 
@@ -98,21 +110,24 @@ def over_seeds(values: Array, clusters: Sequence[str], *, confidence: float) -> 
     return Estimate(mean, mean - half, mean + half, prompts)
 
 
-def _resampled(count: int, resamples: int, seed: int) -> Iterable[Array]:
-    """How often each of `count` clusters is drawn, (m, count) at a time; those of a size that fits are drawn once for all."""
-    return _kept(count, resamples, seed) if count * resamples <= KEPT else _drawn(count, resamples, seed)
+def resampled(count: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each of `count` prompts is drawn, (m, count) at a time; drawn once for all statistics where they fit."""
+    parts = _kept(count, resamples, seed) if count * resamples <= KEPT else _drawn(count, resamples, seed)
+    for part in parts:
+        yield part.astype(np.float64)
 
 
 @lru_cache(maxsize=4)
-def _kept(count: int, resamples: int, seed: int) -> tuple[Array, ...]:
+def _kept(count: int, resamples: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
     return tuple(_drawn(count, resamples, seed))
 
 
-def _drawn(count: int, resamples: int, seed: int) -> Iterator[Array]:
-    rng, share = np.random.default_rng(seed), np.full(count, 1 / count)
-    for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
-        yield rng.multinomial(count, share, size=size).astype(np.float64)
+def _drawn(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    rng, most = np.random.default_rng(seed), max(1, CELLS // count)
+    for start in range(0, resamples, most):
+        size = min(most, resamples - start)
+        at = rng.integers(0, count, size=(size, count)) + count * np.arange(size)[:, None]
+        yield np.bincount(at.ravel(), minlength=size * count).clip(max=MOST).astype(np.uint8).reshape(size, count)
 
 
 def _interval(value: float, drawn: Array, confidence: float, prompts: int) -> Estimate:

@@ -48,6 +48,11 @@ def plan(run: Run, policies: Sequence[Policy], sets: Sequence[PromptSet]) -> lis
     return found
 
 
+def first_seeds(series: Sequence[Series]) -> list[Series]:
+    """Each policy at its first training seed, in order."""
+    return list({one.policy.name: one for one in reversed(series)}.values())[::-1]
+
+
 def draw(run: Run, series: Sequence[Series], progress: engine.Progress) -> None:
     """Draws what is missing; a model is loaded once for all that it draws, and not at all where nothing is."""
     done = run.done("images")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from aifeedback_dpo.compare import looks, paper
+from aifeedback_dpo.compare.winrate import best
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.store import Run
 
@@ -68,8 +69,7 @@ def drawings(result: Result) -> dict[str, Drawing]:
 def _kept(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of each duel what the figure shows."""
     return [
-        {key: row[key] for key in ("policy", "metric", "in_loop")} | {"rate": (row["over_seeds"] or row)["win_rate"]}
-        for row in rows
+        {key: row[key] for key in ("policy", "metric", "in_loop")} | {"rate": best(row, "win_rate")} for row in rows
     ]
 
 

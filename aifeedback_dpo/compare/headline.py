@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from aifeedback_dpo.compare.bootstrap import clear_of
 from aifeedback_dpo.compare.named import control
 from aifeedback_dpo.compare.standings import verdict
+from aifeedback_dpo.compare.winrate import best
 from aifeedback_dpo.records import BASE, CONTROL
 
-FEW = 30
 SEVERAL = 3  # policies of which each two have a sentence; of more, the first two
 
 
@@ -18,26 +19,6 @@ def sentences(result: dict[str, Any]) -> list[str]:
         tell = Telling(result, found)
         said += tell.first() if at == 0 else tell.further()
     return said + list(_judges(result))
-
-
-def cautions(result: dict[str, Any]) -> list[str]:
-    """What keeps these numbers from being more than they are."""
-    said = [text for found in result["sets"] for text in (*_cautions(result, found), *_of_measures(result, found))]
-    told = _pairs(result["compared"])
-    for row in result["differ_in"]:
-        if row["same_judge"] is False and row["settings"] and (row["policy"], row["against"]) in told:
-            both = f"{result['titles'][row['policy']]} and {result['titles'][row['against']]}"
-            said.append(
-                f"{both} differ in more than their labels: in {_settings(row['settings'])}. Nothing here tells what the labels "
-                "did."
-            )
-    said += [
-        f"Whose labels {result['titles'][policy['policy']]} learned from, and on which prompts, is not known here: a "
-        "scorer may judge its own work."
-        for policy in result["policies"]
-        if policy["labellers"] is None
-    ]
-    return list(dict.fromkeys(said))
 
 
 class Telling:
@@ -69,7 +50,7 @@ class Telling:
         return [f"On {self.found['set']}: {text}" for text in (*self._each_other(), *against_base)]
 
     def _each_other(self) -> Iterator[str]:
-        told = _pairs(self.compared)
+        told = pairs(self.compared)
         for ours, theirs in self.duels:
             if (ours, theirs) in told:
                 yield self._duel(ours, theirs)
@@ -78,7 +59,7 @@ class Telling:
                 )
                 if differ and differ["same_judge"]:
                     both = f"{self._title(theirs)} and {self._title(ours)}"
-                    found = _settings(differ["settings"])
+                    found = settings_told(differ["settings"])
                     if found:
                         yield f"{both} differ in {found}."
                     elif not differ["other_pictures"]:
@@ -111,8 +92,7 @@ class Telling:
 
     def _duel(self, ours: str, theirs: str) -> str:
         row = self.duels[ours, theirs]
-        best = row["over_seeds"] or row
-        side, mean = verdict(row), best["difference"]
+        side, rate, mean = verdict(row), best(row, "win_rate"), best(row, "difference")
         words = {1: "better than", -1: "worse than", 0: "no difference seen from"}[side]
         if side * mean["value"] < 0:  # won often by a little, lost seldom by a lot, or the other way round
             words = (
@@ -129,8 +109,8 @@ class Telling:
         seeds = seeds or (", one training seed" if self._judge(ours) else "")
         return (
             f"{self._subject(ours, several=len(row['seeds']) > 1)}: {words} {self._against(ours, theirs)}{doubt} by "
-            f"{row['metric']}{caution}, preferred on {interval(best['win_rate'], self.result)} of "
-            f"{best['win_rate']['prompts']} prompts{seeds}; {_signed(mean)} on average."
+            f"{row['metric']}{caution}, preferred on {interval(rate, self.result)} of "
+            f"{rate['prompts']} prompts{seeds}; {_signed(mean)} on average."
         )
 
     def _grid(self) -> str | None:
@@ -141,15 +121,14 @@ class Telling:
         told = []
         for effect in grid["effects"]:
             if not _is_interaction(effect):
-                best = effect["over_seeds"] or effect["difference"]
+                seen = effect["over_seeds"] or effect["difference"]
                 kind = "labels" if effect["effect"] == "labels" else "pictures"
-                seen = _clear(best)
-                words = {1: "raise", -1: "lower", 0: "are not seen to change"}[seen]
+                words = {1: "raise", -1: "lower", 0: "are not seen to change"}[clear_of(seen, 0)]
                 first, _, second = effect["of"].partition(" - ")
                 one, other = (self.result["titles"].get(name, name) for name in (second, first))
-                told.append(f"{other} {kind} in place of {one}'s {words} {grid['metric']} ({_signed(best)})")
+                told.append(f"{other} {kind} in place of {one}'s {words} {grid['metric']} ({_signed(seen)})")
         if any(
-            _clear(effect["over_seeds"] or effect["difference"])
+            clear_of(effect["over_seeds"] or effect["difference"], 0)
             for effect in grid["effects"]
             if _is_interaction(effect)
         ):
@@ -195,7 +174,7 @@ def _is_interaction(effect: dict[str, Any]) -> bool:
     return bool(effect["effect"] == "interaction")
 
 
-def _pairs(compared: list[str]) -> list[tuple[str, str]]:
+def pairs(compared: list[str]) -> list[tuple[str, str]]:
     """Those that are told against each other, the later against the earlier: each two of a few, the first two of many."""
     named = [name for name in compared if name != BASE]
     named = named if len(named) <= SEVERAL else named[:2]
@@ -218,66 +197,24 @@ def _judges(result: dict[str, Any]) -> Iterator[str]:
     mine = list(dict.fromkeys(judge for judge in judges if judge and judge != CONTROL))
     mine = mine if len(mine) <= SEVERAL else mine[:2]
     if len(judges) > 1 and len(mine) == 1 and None not in judges:
-        alike = _title(result, mine[0])
+        alike = titled(result, mine[0])
         yield f"All were trained on {alike} labels, so there are no two judges whose agreement could be told."
     for row in (result["judges"] or {}).get("matrix", ()):
         if row["first"] in mine and row["second"] in mine:
-            one, other = _title(result, row["first"]), _title(result, row["second"])
+            one, other = titled(result, row["first"]), titled(result, row["second"])
             yield (
                 f"On the {row['decided']} training pairs that both decided, {one} and {other} agree on "
                 f"{interval(row['rules']['decided'], result)}."
             )
 
 
-def _cautions(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
-    where = "" if len(result["sets"]) == 1 else f"On {found['set']}: "
-    compared = [row for row in result["policies"] if row["policy"] in result["compared"] and row["judge"]]
-    if any(len(row["seeds"]) == 1 for row in compared):
-        yield "From one training seed nothing tells how another would come out: raise train.seeds before claiming it."
-    elif any(len(row["seeds"]) == 2 for row in compared):
-        yield "Two training seeds say little about a third: from three on the intervals over seeds cover what they say."
-    if found["prompts"] < FEW:
-        yield f"{where}With fewer than {FEW} prompts these intervals are rough: raise prompts.eval, or take a suite."
-    if found["primary"] is None:
-        yield f"{where}No scorer measured these pictures, so nothing tells who wins: add one with --scorer."
-    elif found["primary"] in _hands(compared, found):
-        yield (
-            f"{where}Every scorer here labelled the training data of a policy that is compared, {found['primary']} too, which "
-            "decides. Add one that did not: `ddpo compare --scorer NAME` (`ddpo scorers` lists them)."
-        )
-
-
-def _of_measures(result: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
-    """What is to be known of what measured a set, and of its prompts."""
-    where = "" if len(result["sets"]) == 1 else f"On {found['set']}: "
-    compared = [row for row in result["policies"] if row["policy"] in result["compared"]]
-    if found["primary"] == "utility" and any(row["judge"] in result["simulated"] for row in compared):
-        yield "Utility is what the simulated raters vote by, so it is on the side of their labels by design."
-    for name, count in found["left_out"].items():
-        yield f"{where}{name} is left out: it has no score for {count} pictures."
-    if count := found["outside_the_grammar"]:
-        yield (
-            f"{where}{count} of {found['prompts']} prompts are not of the shapes grammar, which is all that the embedded model "
-            f"knows: the oracle cannot tell what is true of their pictures, and {found['primary']} decides."
-        )
-    for name, count in found["trained_on"].items():
-        yield f"{_title(result, name)} was trained on {count} of the {found['prompts']} prompts of {found['set']}."
-    for row in found["guards"]:
-        if row["guard"] == "spread" and row["against"] == BASE and row["value"]["value"] is not None and row["caution"]:
-            yield f"{where}{_title(result, row['policy'])}: {row['caution']}"
-
-
-def _hands(compared: list[dict[str, Any]], found: dict[str, Any]) -> set[str]:
-    """The scorers of a set that had a hand in the labels of those compared."""
-    scorers = {metric["metric"] for metric in found["metrics"] if metric["kind"] == "scorer"}
-    return scorers & {hand for row in compared for hand in row["labellers"] or ()}
-
-
-def _title(result: dict[str, Any], name: str) -> str:
+def titled(result: dict[str, Any], name: str) -> str:
+    """A name as it is shown."""
     return str(result["titles"].get(name, name))
 
 
-def _settings(found: dict[str, list[Any]]) -> str:
+def settings_told(found: dict[str, list[Any]]) -> str:
+    """Settings in which two differ, with both values."""
     return ", ".join(f"{key} ({_value(one)}, {_value(other)})" for key, (one, other) in found.items())
 
 
@@ -285,12 +222,6 @@ def _signed(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None or estimate["low"] is None:
         return "an undefined difference"
     return f"{estimate['value']:+.2g} ({estimate['low']:+.2g} to {estimate['high']:+.2g})"
-
-
-def _clear(estimate: dict[str, Any]) -> int:
-    if estimate["low"] is None or estimate["high"] is None:
-        return 0
-    return int(estimate["low"] > 0) - int(estimate["high"] < 0)
 
 
 def _value(setting: Any) -> str:

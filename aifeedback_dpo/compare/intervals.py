@@ -7,26 +7,22 @@ prompts the plain ones hold the truth in 90 %, these in 95; kappa and tau of jud
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import TEN, Estimate, ratio
+from aifeedback_dpo.compare.bootstrap import TEN, Estimate, by_prompt, ratio, resampled
 
 Array = NDArray[np.float64]
 Numbers: TypeAlias = NDArray[np.int64]
 
 CELLS = 4_000_000
-"""Draws that are made at a time, and prompts times columns that are weighed at a time: 32 MB each."""
-KEPT = 64_000_000
-"""Draws that are kept, a byte each, for the next statistics of the same prompts."""
+"""Prompts times columns that are weighed at a time: 32 MB."""
 ROUNDING = 1e-9
-MOST = 255  # times that one prompt is drawn in one resample, as a byte holds; of 2 prompts or more, never in practice
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +52,6 @@ def numbered(prompts: Sequence[str] | NDArray[Any]) -> Numbers:
         return names
     found: Numbers = np.unique(names, return_inverse=True)[1].astype(np.int64).reshape(-1)
     return found
-
-
-def by_prompt(rows: Array, prompts: Numbers) -> Array:
-    """Rows (n, k) summed by prompt."""
-    count = int(prompts.max()) + 1 if len(prompts) else 0
-    sums = [np.bincount(prompts, weights=rows[:, at], minlength=count) for at in range(rows.shape[1])]
-    return np.stack(sums, axis=1).astype(np.float64)
 
 
 def share(hits: Array, counted: Array, prompts: Numbers) -> Measure:
@@ -161,23 +150,3 @@ def floor(found: Estimate, sums: Array, confidence: float) -> Estimate:
     centre = (found.value + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(found.value * (1 - found.value) / count + (z / (2 * count)) ** 2)
     return replace(found, low=min(found.low, float(centre - half)), high=max(found.high, float(centre + half)))
-
-
-def resampled(count: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each of `count` prompts is drawn, (m, count) at a time; drawn once for all statistics where they fit."""
-    parts = _kept(count, resamples, seed) if count * resamples <= KEPT else _drawn(count, resamples, seed)
-    for part in parts:
-        yield part.astype(np.float64)
-
-
-@lru_cache(maxsize=1)
-def _kept(count: int, resamples: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
-    return tuple(_drawn(count, resamples, seed))
-
-
-def _drawn(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    rng, most = np.random.default_rng(seed), max(1, CELLS // count)
-    for start in range(0, resamples, most):
-        size = min(most, resamples - start)
-        at = rng.integers(0, count, size=(size, count)) + count * np.arange(size)[:, None]
-        yield np.bincount(at.ravel(), minlength=size * count).clip(max=MOST).astype(np.uint8).reshape(size, count)

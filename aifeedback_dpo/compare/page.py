@@ -14,7 +14,8 @@ from aifeedback_dpo.compare import looks, tables, wording
 from aifeedback_dpo.compare.looks import Look
 from aifeedback_dpo.compare.pictures import Shown
 from aifeedback_dpo.compare.tabular import shown_names
-from aifeedback_dpo.compare.wording import best, number, p_value, percent, shares
+from aifeedback_dpo.compare.winrate import best
+from aifeedback_dpo.compare.wording import number, p_value, percent, shares
 from aifeedback_dpo.records import BASE
 
 Result = Mapping[str, Any]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from aifeedback_dpo.compare import intervals
 from aifeedback_dpo.compare.agreement import one_each
-from aifeedback_dpo.compare.bootstrap import Estimate
-from aifeedback_dpo.compare.intervals import Measure, by_prompt
+from aifeedback_dpo.compare.bootstrap import Estimate, by_prompt
+from aifeedback_dpo.compare.intervals import Measure
 from aifeedback_dpo.compare.views import Views
 
 Array = NDArray[np.float64]

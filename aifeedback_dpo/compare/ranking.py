@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aifeedback_dpo.compare.bootstrap import Estimate
-from aifeedback_dpo.compare.intervals import expanded, resampled
+from aifeedback_dpo.compare.bootstrap import Estimate, resampled
+from aifeedback_dpo.compare.intervals import expanded
 
 Array = NDArray[np.float64]
 Names: TypeAlias = Sequence[str] | NDArray[Any]

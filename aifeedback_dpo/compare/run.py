@@ -8,6 +8,7 @@ from typing import Any
 
 from aifeedback_dpo import engine, provenance
 from aifeedback_dpo.compare import (
+    cautions,
     costs,
     drawing,
     guards,
@@ -72,7 +73,7 @@ def _result(planned: Planned, progress: engine.Progress) -> dict[str, Any]:
         "costs": costs.costs(run, _folders(planned.policies), planned.judges),
     }
     result["headline"] = headline.sentences(result)
-    result["cautions"] = headline.cautions(result)
+    result["cautions"] = cautions.told(result)
     result["method"] = method.paragraph(result, json.loads(run.recipe.model_dump_json()))
     return result
 
@@ -96,8 +97,8 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
         prompts = {image: shot.prompt for image, shot in shots.items()}
         measured = metrics.measure(run, prompts, progress, detected, left_out)
         scored = Scored(chosen, planned.series, measured, boot)
-        fought = standings.duels(scored, planned.compared)
         primary = standings.primary_metric(scored, planned.compared)
+        fought = standings.duels(scored, planned.compared, primary)
         found.append(
             {
                 "set": chosen.name,
@@ -120,7 +121,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "means": standings.means(scored),
                 "duels": fought,
                 "factors": standings.grid(scored, primary),
-                "scorers_alone": standings.scorers_alone(fought, scored, planned.compared),
+                "scorers_alone": standings.scorers_alone(fought, scored, primary),
                 "guards": _guards(planned, chosen, progress, spread=at == 0),
                 **_published(planned, chosen, scored),
                 "gallery": _gallery(scored, settings.gallery),
@@ -131,7 +132,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
 
 def _guards(planned: Planned, chosen: PromptSet, progress: engine.Progress, *, spread: bool) -> list[dict[str, Any]]:
     """On each policy's first training seed."""
-    first = list({one.policy.name: one for one in reversed(planned.series)}.values())[::-1]
+    first = drawing.first_seeds(planned.series)
     pictures = {one.policy.name: [shot.image_id for shot in one.compared[chosen.name]] for one in first}
     several = (
         {one.policy.name: [[shot.image_id for shot in shots] for shots in one.spread] for one in first}
@@ -160,7 +161,7 @@ def _published(planned: Planned, chosen: PromptSet, scored: Scored) -> dict[str,
 
 def _gallery(scored: Scored, count: int) -> list[dict[str, Any]]:
     """The first prompts, not a choice; each policy at its first training seed and its first picture."""
-    first = list({one.policy.name: one for one in reversed(scored.series)}.values())[::-1]
+    first = drawing.first_seeds(scored.series)
     rows = []
     for at, prompt in enumerate(scored.prompts.prompts[:count]):
         images = []

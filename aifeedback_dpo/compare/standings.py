@@ -1,6 +1,5 @@
 """The numbers of one prompt set: each policy's means, who wins against whom, and the grid of labels by pictures."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifeedback_dpo.compare import factors, winrate
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, over_prompts
+from aifeedback_dpo.compare.bootstrap import Estimate, clear_of, cluster_sums, estimate, over_prompts
 from aifeedback_dpo.compare.drawing import Series
 from aifeedback_dpo.compare.metrics import Metric
 from aifeedback_dpo.compare.named import control
@@ -134,9 +133,8 @@ def _seeds(one: Policy, other: Policy) -> list[int] | None:
     return common or None
 
 
-def duels(scored: Scored, compared: Sequence[str]) -> list[dict[str, Any]]:
-    """Each side under each metric; by category under the one that decides. Holm's p is over the metrics of a side."""
-    primary = primary_metric(scored, compared)
+def duels(scored: Scored, compared: Sequence[str], primary: str | None) -> list[dict[str, Any]]:
+    """Each side under each metric; by category under the primary one. Holm's p is over the metrics of a side."""
     rows = []
     for (ours, theirs), seeds in sides(scored.policies.values(), compared).items():
         hands = {hand for name in (ours, theirs) for hand in scored.policies[name].labellers or ()}
@@ -222,9 +220,8 @@ def _differing(found: Sequence[Policy]) -> set[str]:
     return {key for policy in found[1:] for key in differing_settings(found[0], policy)}
 
 
-def scorers_alone(rows: Sequence[Mapping[str, Any]], scored: Scored, compared: Sequence[str]) -> dict[str, Any] | None:
+def scorers_alone(rows: Sequence[Mapping[str, Any]], scored: Scored, primary: str | None) -> dict[str, Any] | None:
     """Where the truth is known: what the scorers with no hand in the labels would have said without it."""
-    primary = primary_metric(scored, compared)
     truths = {metric.name for metric in scored.metrics if metric.kind == "truth"}
     if primary not in truths:
         return None
@@ -255,9 +252,7 @@ def verdict(row: Mapping[str, Any]) -> int:
 
     Over training seeds where there are several: what is said is about labels, and not about these very policies.
     """
-    rate = (row["over_seeds"] or row)["win_rate"]
-    low, high = (math.nan if rate[key] is None else rate[key] for key in ("low", "high"))
-    return int(low > 0.5) - int(high < 0.5)
+    return clear_of(winrate.best(row, "win_rate"), 0.5)
 
 
 def _some(clusters: Sequence[str], inside: NDArray[np.bool_]) -> list[str]:

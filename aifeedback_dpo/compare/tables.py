@@ -7,6 +7,7 @@ from typing import Any
 
 from aifeedback_dpo.compare import judge_tables
 from aifeedback_dpo.compare.tabular import Column, Table, brackets, percent, shown_names
+from aifeedback_dpo.compare.winrate import best
 from aifeedback_dpo.store import Run
 
 Result = Mapping[str, Any]
@@ -34,7 +35,7 @@ def _fig6(result: Result) -> Table:
     rows: dict[tuple[str, str, str], dict[str, str | None]] = {}
     for found, duel in _each(result, "duels"):
         if duel["category"] is None:
-            rate = (duel["over_seeds"] or duel)["win_rate"]
+            rate = best(duel, "win_rate")
             cell = None if rate["value"] is None else percent(rate) + "*" * bool(duel["in_loop"])
             rows.setdefault((found["set"], duel["policy"], duel["against"]), {})[duel["metric"]] = cell
     title = shown_names(result)

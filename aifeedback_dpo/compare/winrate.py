@@ -1,6 +1,6 @@
 """Who wins on the same prompts and seeds, as pure functions of score columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -101,6 +101,12 @@ def _over_seeds(
         low, high = min(low, here.win_rate.low), max(high, here.win_rate.high)
     share = replace(found, low=max(low, 0.0), high=min(high, 1.0))
     return Sides(share, over_seeds(margin, prompts, confidence=confidence))
+
+
+def best(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What sentences and marks go by in a duel's row: the estimate over training seeds, or of one seed over prompts."""
+    found: dict[str, Any] = (row["over_seeds"] or row)[key]
+    return found
 
 
 def sign_test(won: int, lost: int) -> float:

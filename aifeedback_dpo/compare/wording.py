@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from aifeedback_dpo.compare.bootstrap import clear_of
+
 Est = Mapping[str, Any] | None
 UNDEFINED = "–"
 SPACE = "\u00a0"
@@ -54,21 +56,9 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def best(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A duel's estimate over prompts and training seeds, or over prompts where there is one seed: what the headline says."""
-    found: Mapping[str, Any] = (row["over_seeds"] or row)[key]
-    return found
-
-
-def clear(found: Est, level: float) -> int:
-    """+1 where the whole interval is above a level, -1 below, 0 where it holds it or there is none."""
-    low, high = (math.nan if (found or {}).get(key) is None else (found or {})[key] for key in ("low", "high"))
-    return int(low > level) - int(high < level)
-
-
 def heat(found: Est, level: float, far: float) -> str:
     """The class of a cell: on which side of a level the whole interval lies, and whether it is `far` from it."""
-    side = clear(found, level)
+    side = clear_of(found, level)
     if not side:
         return "even"
     edge = (found or {})["low" if side > 0 else "high"]
@@ -77,7 +67,7 @@ def heat(found: Est, level: float, far: float) -> str:
 
 def mark(found: Est, level: float) -> str:
     """The same for those who see no colour."""
-    return {1: "▲", -1: "▼", 0: ""}[clear(found, level)]
+    return {1: "▲", -1: "▼", 0: ""}[clear_of(found, level)]
 
 
 def whisker(found: Est, low: float, high: float, level: float | None) -> Markup:

@@ -3,7 +3,7 @@
 import pytest
 
 from aifeedback_dpo import config
-from aifeedback_dpo.compare import headline
+from aifeedback_dpo.compare import cautions, headline
 
 
 def sides(low, high):
@@ -113,11 +113,11 @@ def test_judges_that_decided_no_pair_together_agree_on_an_undefined_share():
 def test_one_training_seed_is_no_claim_about_labels():
     sentence, _, made = against_base(0.55, 0.7)
     assert sentence.startswith("The one policy trained on pickscore labels")
-    assert any("raise train.seeds before claiming" in text for text in headline.cautions(made))
+    assert any("raise train.seeds before claiming" in text for text in cautions.told(made))
     sentence, _, made = against_base(0.55, 0.7, 3)
     assert sentence.startswith("Trained on pickscore labels: better than the base")
-    assert not any("training seed" in text for text in headline.cautions(made))
-    assert any("Two training seeds say little" in text for text in headline.cautions(against_base(0.55, 0.7, 2)[2]))
+    assert not any("training seed" in text for text in cautions.told(made))
+    assert any("Two training seeds say little" in text for text in cautions.told(against_base(0.55, 0.7, 2)[2]))
 
 
 def test_a_share_and_a_mean_that_disagree_are_both_said():
@@ -130,28 +130,28 @@ def test_a_share_and_a_mean_that_disagree_are_both_said():
 
 def test_few_prompts_are_said_to_be_few():
     _, _, told = against_base(0.4, 0.6)
-    assert not any("rough" in text for text in headline.cautions(told))
+    assert not any("rough" in text for text in cautions.told(told))
     told["sets"][0]["prompts"] = 12
-    assert any("rough" in text for text in headline.cautions(told))
+    assert any("rough" in text for text in cautions.told(told))
 
 
 def test_where_every_scorer_judges_its_own_work_another_is_asked_for():
     _, _, told = against_base(0.4, 0.6)
-    assert not any("--scorer" in text for text in headline.cautions(told))
+    assert not any("--scorer" in text for text in cautions.told(told))
     told["sets"][0]["primary"] = "pickscore"
     told["policies"][2]["labellers"] = ["pickscore"]
-    assert any("Add one that did not: `ddpo compare --scorer NAME`" in text for text in headline.cautions(told))
+    assert any("Add one that did not: `ddpo compare --scorer NAME`" in text for text in cautions.told(told))
 
 
 def test_what_nobody_here_knows_of_a_policy_from_elsewhere_is_a_caution():
     told = result(row("hub/model", "base", 0.6, 0.8), compared=("hub/model",))
     assert headline.sentences(told)[0].startswith("hub/model: better than the base model by utility")
-    assert any("Whose labels hub/model learned from" in text for text in headline.cautions(told))
+    assert any("Whose labels hub/model learned from" in text for text in cautions.told(told))
 
 
 def test_prompts_that_a_policy_was_trained_on_are_a_caution():
     told = result(row("human", "base", 0.6, 0.8), compared=("human",), trained_on={"human": 7})
-    assert "human (simulated) was trained on 7 of the 100 prompts of held-out." in headline.cautions(told)
+    assert "human (simulated) was trained on 7 of the 100 prompts of held-out." in cautions.told(told)
 
 
 def between(first, second, *more, settings=None):
@@ -179,10 +179,10 @@ def test_one_judge_is_no_agreement_and_the_settings_that_differ_are_told():
 
 def test_settings_that_differ_beside_the_labels_are_a_caveat():
     told = between("human", "pickscore+beta500", settings={"train.beta": [2000.0, 500.0]})
-    (caveat,) = [text for text in headline.cautions(told) if "differ in more than their labels" in text]
+    (caveat,) = [text for text in cautions.told(told) if "differ in more than their labels" in text]
     assert "in train.beta (2000, 500). Nothing here tells what the labels did." in caveat
     assert any("agree on 70 %" in text for text in headline.sentences(told))
-    assert not any("differ" in text for text in headline.cautions(between("human", "pickscore+beta500")))
+    assert not any("differ" in text for text in cautions.told(between("human", "pickscore+beta500")))
 
 
 def test_the_control_of_a_named_policy_is_random_labels_under_the_same_name():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from aifeedback_dpo.compare import intervals
-from aifeedback_dpo.compare.bootstrap import Estimate
-from aifeedback_dpo.compare.intervals import Measure, by_prompt, estimates, expanded, mean, numbered, resampled, share
+from aifeedback_dpo.compare import bootstrap, intervals
+from aifeedback_dpo.compare.bootstrap import Estimate, by_prompt, resampled
+from aifeedback_dpo.compare.intervals import Measure, estimates, expanded, mean, numbered, share
 
 BOOT = {"resamples": 400, "confidence": 0.95, "seed": 1}
 
@@ -46,7 +46,7 @@ def test_draws_are_of_equal_chance_and_the_same_for_a_seed():
 
 def test_draws_that_are_not_kept_are_the_same(monkeypatch):
     kept = np.concatenate(list(resampled(9, 30, 0)))
-    monkeypatch.setattr(intervals, "KEPT", 0)
+    monkeypatch.setattr(bootstrap, "KEPT", 0)
     assert (np.concatenate(list(resampled(9, 30, 0))) == kept).all()
 
 
@@ -57,7 +57,7 @@ def test_all_at_once_is_one_by_one_however_much_memory_there_is(monkeypatch):
     assert estimates(measures, **BOOT) == alone
     for cells in (1, 200, 10_000):
         monkeypatch.setattr(intervals, "CELLS", cells)
-        intervals._kept.cache_clear()
+        bootstrap._kept.cache_clear()
         for found, one in zip(estimates(measures, **BOOT), alone, strict=True):
             assert (found.value, found.low, found.high) == pytest.approx((one.value, one.low, one.high))
     assert estimates([], **BOOT) == []

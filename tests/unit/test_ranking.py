@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from aifeedback_dpo.compare.intervals import expanded, resampled
+from aifeedback_dpo.compare.bootstrap import resampled
+from aifeedback_dpo.compare.intervals import expanded
 from aifeedback_dpo.compare.ranking import bradley_terry
 
 BOOT = {"resamples": 60, "confidence": 0.95, "seed": 1}

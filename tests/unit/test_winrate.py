@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aifeedback_dpo.compare.bootstrap import Estimate, cluster_sums, estimate, over_prompts, over_seeds, ratio
+from aifeedback_dpo.compare.bootstrap import Estimate, clear_of, cluster_sums, estimate, over_prompts, over_seeds, ratio
 from aifeedback_dpo.compare.factors import effects, grid
 from aifeedback_dpo.compare.winrate import duel, holm, sign_test
 
@@ -136,14 +136,14 @@ def test_a_few_wins_out_of_a_few_are_not_certain():
 def test_the_verdict_and_the_exact_test_never_disagree_where_prompts_are_few(won):
     margin = np.array([[1.0] * won + [-1.0] * (9 - won)])
     found = duel(margin, np.zeros((1, 9)), list("abcdefghi"), **BOOT)
-    assert (found.here.win_rate.clear_of(0.5) != 0) <= (found.sign_test <= 0.05)
+    assert (clear_of(found.here.win_rate.to_dict(), 0.5) != 0) <= (found.sign_test <= 0.05)
 
 
 def test_ties_do_not_hide_a_clear_difference():
     # 40 won, 20 lost, 452 tied: a binomial of 60 at one half leaves [20, 40] to chance with 1.4 %
     ours = np.array([[1.0] * 40 + [-1.0] * 20 + [0.0] * 452])
     found = duel(ours, np.zeros((1, 512)), [str(n) for n in range(512)], **BOOT).here
-    assert found.win_rate.clear_of(0.5) == found.difference.clear_of(0.0) == 1
+    assert clear_of(found.win_rate.to_dict(), 0.5) == clear_of(found.difference.to_dict(), 0.0) == 1
 
 
 def test_identical_policies_are_one_half_of_nothing_decided():
@@ -185,9 +185,9 @@ def test_training_seeds_that_say_the_same_are_worth_one():
 
 
 def test_clear_of_needs_the_whole_interval():
-    assert Estimate(0.6, 0.55, 0.65, 9).clear_of(0.5) == 1
-    assert Estimate(0.6, 0.45, 0.75, 9).clear_of(0.5) == 0
-    assert Estimate(0.4, 0.35, 0.45, 9).clear_of(0.5) == -1
+    assert clear_of(Estimate(0.6, 0.55, 0.65, 9).to_dict(), 0.5) == 1
+    assert clear_of(Estimate(0.6, 0.45, 0.75, 9).to_dict(), 0.5) == 0
+    assert clear_of(Estimate(0.4, 0.35, 0.45, 9).to_dict(), 0.5) == -1
 
 
 def cells(by_cell):

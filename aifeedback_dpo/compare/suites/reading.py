@@ -104,7 +104,6 @@ def _known(name: str, known: Known, at: Place) -> Suite:
         different=len(items),
         images=known.protocol.images,
         statistic=known.protocol.statistic,
-        by_task=name == "geneval",
         notes=tuple(notes),
         reference=reference,
         detects=name == "geneval",

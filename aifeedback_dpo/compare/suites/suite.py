@@ -24,7 +24,6 @@ class Suite:
     `source` is a hub id with its commit, or a file's name; `read` counts the prompts as they were read, repetitions too, and
     `different` all of the different ones, of which `items` may be a share.
     `images` are the pictures of a prompt and `statistic` is what sums the scores up, both by the published protocol.
-    `by_task` says that the mean over all prompts is the mean of the categories' means, as GenEval's score is.
     `reference` is a folder of real pictures. Of a suite that `detects`, each item says what must be seen.
     """
 
@@ -36,7 +35,6 @@ class Suite:
     different: int
     images: int = 1
     statistic: Statistic = "mean"
-    by_task: bool = False
     notes: tuple[str, ...] = ()
     reference: Path | None = None
     detects: bool = False
