@@ -184,7 +184,7 @@ def test_geneval_needs_what_must_be_seen(tmp_path):
     path.write_text(json.dumps({"tag": "counting", "include": include, "prompt": "two clocks"}))
     suite = suites.load(f"geneval={tmp_path}")
     assert suite.items == (Item("two clocks", "counting", {"include": include}),)
-    assert (suite.images, suite.detects, suite.by_task) == (4, True, True)
+    assert (suite.images, suite.detects) == (4, True)
     assert suites.load(str(path)).detects
     path.write_text(json.dumps({"tag": "counting", "prompt": "two clocks"}))
     with pytest.raises(UserError, match="says of 1 prompts not what must be seen"):
