@@ -1,100 +1,20 @@
-"""Judges against judges on runs made by hand: what is told of them, and what it says where there is nothing to tell."""
+"""Judges against judges on runs made by hand: what they said, where they agree, and what is told where nothing is there."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from aifeedback_dpo import config, records
 from aifeedback_dpo.annotate.agreement import alpha
-from aifeedback_dpo.compare import judging, pixels, views
+from aifeedback_dpo.compare import judging, views
 from aifeedback_dpo.engine import Silent
-from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.shapes import grammar
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.store import Run
 from tests import labelled
-
-SETTINGS = ("compare.resamples=40", "label.raters=null", "label.scorers={pickscore: {}, clip: {}}")
-NOTHING = {"value": None, "low": None, "high": None, "prompts": 0}
-ONE = (("p", "x", "y"),)
-"""A pair: the prompt, and the names of its two pictures."""
-SIX = tuple((text, f"{text} x", f"{text} y") for text in ("one", "two", "three", "four", "five", "six"))
-Row = tuple[str, str, str]
-
-
-def image_id(name: str) -> str:
-    return records.content_id(name)
-
-
-def write(
-    root: Path,
-    pairs: Sequence[Row],
-    said: Mapping[str, Sequence[float | None]],
-    *settings: str,
-    margins: Mapping[str, Sequence[float | None]] | None = None,
-    votes: Sequence[int | None] | None = None,
-    drew: Mapping[str, str] | None = None,
-    looks: Mapping[str, int] | None = None,
-    swapped: bool = False,
-) -> Run:
-    """A run of these pairs; pictures are grey, as bright as `looks` says, and drawn by the model that `drew` says."""
-    run = Run(root, config.load("shapes", [*SETTINGS, *settings]))
-    texts = list(dict.fromkeys(text for text, *_ in pairs))
-    rows = [{"prompt_id": records.prompt_id(t), "prompt": t, "split": "train", "source": "hand"} for t in texts]
-    run.commit("prompts", rows, "train")
-    shown = {name: text for text, *names in pairs for name in names}
-    run.commit("images", [_image(name, text, drew or {}, looks or {}) for name, text in shown.items()], "0")
-    run.commit("pairs", [_pair(pair, swapped) for pair in pairs], "0")
-    for judge, columns in said.items():
-        away = (margins or {}).get(judge, [None if p_a is None else p_a - 0.5 for p_a in columns])
-        many = votes if judge == "human" and votes else [None] * len(pairs)
-        rows = [
-            _preference(_pair(pair, swapped)["pair_id"], judge, p_a, margin, count, swapped)
-            for pair, p_a, margin, count in zip(pairs, columns, away, many, strict=True)
-            if p_a is not None
-        ]
-        run.commit("preferences", rows, "0", judge)
-    return run
-
-
-def _image(name: str, text: str, drew: Mapping[str, str], looks: Mapping[str, int]) -> dict[str, Any]:
-    picture = Image.new("RGB", (4, 4), (looks.get(name, 128),) * 3)
-    row = dict.fromkeys(records.IMAGES.names) | {"image_id": image_id(name), "prompt_id": records.prompt_id(text)}
-    return row | {"image": {"bytes": encode_image(picture), "path": ""}, "model": drew.get(name, "m"), "policy": "base"}
-
-
-def _pair(pair: Row, swapped: bool = False) -> dict[str, Any]:
-    text, *names = pair
-    one, other = (image_id(name) for name in (names[::-1] if swapped else names))
-    ids = {"image_a": one, "image_b": other}
-    row = {"pair_id": records.pair_id(one, other), "prompt_id": records.prompt_id(text), "chosen_by": "hand"}
-    return row | ids
-
-
-def _preference(
-    pair: str, judge: str, p_a: float, margin: float | None, votes: int | None, swapped: bool
-) -> dict[str, Any]:
-    row = dict.fromkeys(records.PREFERENCES.names) | {"pair_id": pair, "judge": judge, "votes": votes, "rule": "hand"}
-    away = None if margin is None else -margin if swapped else margin
-    return row | {"p_a": 1 - p_a if swapped else p_a, "margin": away}
-
-
-def told(run: Run, *names: str) -> dict[str, Any]:
-    """Of these judges or all; it must be JSON without NaN."""
-    found = judging.judges(run, names or judging.known(run), Silent())
-    json.dumps(found, allow_nan=False)
-    return found
-
-
-def only(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
-    (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    return row
+from tests.judged import NOTHING, ONE, SETTINGS, SIX, Row, image_id, many, only, pair_row, told, write
 
 
 def test_what_each_judge_said_is_counted_by_hand(tmp_path):
@@ -137,7 +57,7 @@ def test_each_vote_is_an_observation_and_a_tie_among_several_stays_one(tmp_path)
     cast = {0: (1.0, 1.0, 0.5), 1: (1.0, 0.0), 3: (1.0,)}
     votes = [
         dict.fromkeys(records.VOTES.names)
-        | {"pair_id": _pair(SIX[at])["pair_id"], "annotator": str(person), "p_a": p_a, "votes": 1}
+        | {"pair_id": pair_row(SIX[at])["pair_id"], "annotator": str(person), "p_a": p_a, "votes": 1}
         for at, each in cast.items()
         for person, p_a in enumerate(each)
     ]
@@ -149,18 +69,6 @@ def test_each_vote_is_an_observation_and_a_tie_among_several_stays_one(tmp_path)
     assert (row["pairs"], row["decided"], row["weighted_by_votes"]) == (3, 2, True)
     margin = only(told(run)["bias"], judge="human", feature="position")
     assert (margin["pairs"], margin["share"]["value"]) == (3, pytest.approx(6 / 8))
-
-
-def many(root: Path, *, swapped: bool = False, seed: int = 0) -> Run:
-    """Ten prompts of all pairs of three pictures by three models, each as bright as it likes."""
-    rng = np.random.default_rng(seed)
-    texts = [" ".join(["word"] * (at % 4 + 1) + [str(at)]) for at in range(10)]
-    names = {text: [f"{text} {letter}" for letter in "xyz"] for text in texts}
-    pairs = [(text, *pair) for text in texts for pair in combinations(names[text], 2)]
-    said = {judge: rng.choice([0.0, 0.2, 0.5, 0.8, 1.0], size=30).tolist() for judge in ("human", "clip", "pickscore")}
-    looks = {name: int(rng.integers(256)) for each in names.values() for name in each}
-    drew = {name: name[-1] for name in looks}
-    return write(root, pairs, said, votes=rng.integers(1, 4, 30).tolist(), drew=drew, looks=looks, swapped=swapped)
 
 
 def test_swapping_a_and_b_everywhere_changes_nothing_but_position_which_mirrors(tmp_path):
@@ -212,129 +120,6 @@ def test_a_model_is_told_by_its_policy_and_settings_and_may_be_unknown():
     assert views._model(None, None, None, None) == "unknown"
 
 
-def test_calibration_says_why_there_is_no_curve_and_no_slope(tmp_path):
-    said = {"human": (1.0, 0.0, None), "clip": (1.0, 1.0, 1.0), "pickscore": (None, None, 0.9)}
-    found = told(write(tmp_path, SIX[:3], said))["calibration"]
-    sides, nothing = only(found, judge="clip"), only(found, judge="pickscore")
-    assert (sides["why_not"], sides["ece"]) == ("it takes sides and gives no probability", None)
-    assert (nothing["why_not"], nothing["pairs"]) == ("it has no pair in common with human", 0)
-    assert sides["slope"] is nothing["slope"] is None
-    assert "by chance" in sides["no_slope"]  # one right, one wrong
-    assert "judged no pair" in nothing["no_slope"]
-
-
-def test_a_judge_that_is_too_sure_has_a_slope_on_its_logits_below_one(tmp_path):
-    pairs = [(f"prompt {at}", f"x{at}", f"y{at}") for at in range(20)]
-    said = {"human": [1.0] * 15 + [0.0] * 5, "pickscore": [0.9] * 20, "clip": [1.0] * 20}
-    found = told(write(tmp_path, pairs, said))["calibration"]
-    # right in three of four where it says nine of ten: log 3 / log 9
-    assert only(found, judge="pickscore")["logit_slope"]["value"] == pytest.approx(0.5, abs=1e-6)
-    assert only(found, judge="clip")["logit_slope"] is None
-
-
-def test_the_slope_that_would_fit_comes_with_the_setting_that_sets_it(tmp_path):
-    # margins of one size, 3 of 4 right: sigmoid(slope) = 3/4, slope log 3
-    pairs = [(str(at), f"{at} x", f"{at} y") for at in range(40)]
-    said = {"human": [1.0] * 30 + [0.0] * 10, "clip": [0.9] * 40, "elsewhere": [0.9] * 40}
-    ones = [1.0] * 40
-    run = write(tmp_path, pairs, said, margins={"clip": ones, "elsewhere": ones})
-    found = told(run)["calibration"]
-    row, unknown = only(found, judge="clip"), only(found, judge="elsewhere")
-    assert row["slope"]["value"] == pytest.approx(math.log(3))
-    # its standard error is 1 / sqrt(40 * 3/16) = 0.365
-    assert row["slope"]["high"] - row["slope"]["value"] == pytest.approx(1.96 * 0.365, rel=1e-3)
-    assert (row["set_it"], row["no_slope"]) == ("label.scorers.clip.slope=1.099", None)
-    assert row["ece"]["value"] == pytest.approx(0.15)  # says 0.9, right in 0.75
-    assert unknown["set_it"] is None  # no scorer of the recipe
-    run.commit("answers", [dict.fromkeys(records.ANSWERS.names, "") | _answer()], "0", "clip")
-    assert only(told(run)["calibration"], judge="clip")["set_it"] is None  # asked, so there is no slope to set
-
-
-def _answer() -> dict[str, float]:
-    return {"choice_a_first": 1.0, "choice_b_first": 0.0}
-
-
-def test_slices_by_hand(tmp_path):
-    # the judge is right where it is sure: margins 1, 2 wrong, 3 right, 4 right; prompts of one, two, two, two words
-    pairs = [("one", "a", "b"), ("two two", "c", "d"), ("three three", "e", "f"), ("four four", "g", "h")]
-    drew = dict(zip("abcdefgh", ("m", "m", "m", "n", "n", "m", "m", "n"), strict=True))
-    said = {"human": (1.0, 1.0, 1.0, 0.0), "clip": (0.0, 0.0, 1.0, 0.0)}
-    found = told(write(tmp_path, pairs, said, margins={"clip": (-1.0, -2.0, 3.0, -4.0)}, drew=drew))["slices"]
-    shown = [(row["by"], row["slice"], row["pairs"], row["accuracy"]["value"]) for row in found]
-    assert shown == [
-        *(("margin", "1", 1, 0.0), ("margin", "2", 1, 0.0)),
-        *(("margin", "3", 1, 1.0), ("margin", "4", 1, 1.0)),
-        *(("length", "1 word", 1, 0.0), ("length", "2 words", 3, pytest.approx(2 / 3))),
-        *(("models", "m | n", 3, pytest.approx(2 / 3)), ("models", "m | m", 1, 0.0)),
-    ]
-
-
-def test_prompts_of_the_grammar_have_categories_and_others_none(tmp_path):
-    kinds: dict[str, str] = {}
-    for text, scene in grammar.scenes().items():
-        kinds.setdefault(scene.category, text)
-    (first, one), (second, other) = list(kinds.items())[:2]
-    pairs = [(one, "a", "b"), (one, "c", "d"), (other, "e", "f")]
-    said = {"human": (1.0, 0.0, 1.0), "clip": (1.0, 1.0, 1.0)}
-    found = told(write(tmp_path / "all", pairs, said))["slices"]
-    shown = {row["slice"]: (row["pairs"], row["accuracy"]["value"]) for row in found if row["by"] == "category"}
-    assert shown == {first: (2, 0.5), second: (1, 1.0)}
-    mixed = told(write(tmp_path / "some", [*pairs[:2], ("a prompt of nobody's", "e", "f")], said))["slices"]
-    assert "category" not in {row["by"] for row in mixed}
-
-
-def test_votes_weigh_in_slices(tmp_path):
-    pairs = [("one", "a", "b"), ("one", "c", "d"), ("two two", "e", "f")]
-    said = {"human": (1.0, 0.0, 1.0), "clip": (1.0, 1.0, 1.0)}
-    found = told(write(tmp_path, pairs, said, votes=(3, 1, 1)))["slices"]
-    assert only(found, slice="1 word")["accuracy"]["value"] == 0.75
-
-
-def test_more_pairs_of_models_than_are_shown_are_one_slice(tmp_path):
-    pairs = [(str(at), f"{at} x", f"{at} y") for at in range(15)]
-    drew = {name: f"m{at}" for at, (_, *names) in enumerate(pairs) for name in names}
-    found = told(write(tmp_path, pairs, {"human": [1.0] * 15, "clip": [1.0] * 15}, drew=drew))["slices"]
-    shown = [(row["slice"], row["pairs"]) for row in found if row["by"] == "models"]
-    assert len(shown) == 13
-    assert shown[-1] == ("3 others", 3)
-
-
-def test_leanings_by_hand(tmp_path):
-    # a is brighter, b is, alike, a is; the judge says a, a, a, tie
-    looks = {"one x": 200, "one y": 100, "two x": 50, "two y": 100, "four x": 255, "four y": 0}
-    found = told(write(tmp_path, SIX[:4], {"clip": (1.0, 0.9, 1.0, 0.5)}, looks=looks))["bias"]
-    position, brightness = only(found, feature="position"), only(found, feature="brightness")
-    assert (position["pairs"], position["share"]["value"]) == (3, 1.0)
-    assert (brightness["pairs"], brightness["share"]["value"]) == (2, 0.5)
-    assert only(found, feature="saturation")["share"] == NOTHING  # grey has none of it
-
-
-def test_pixels_are_read_of_so_many_pairs_as_asked(tmp_path):
-    run = write(tmp_path, SIX, {"clip": [1.0] * 6}, "compare.pixel_pairs=0", looks={"one x": 0})
-    assert {row["feature"] for row in told(run)["bias"]} == {"position"}
-    some = write(tmp_path / "some", SIX, {"clip": [1.0] * 6}, "compare.pixel_pairs=2", looks={n: 0 for _, n, _ in SIX})
-    assert only(told(some)["bias"], feature="brightness")["pairs"] == 2
-
-
-def test_pictures_are_decoded_once_ever(tmp_path, monkeypatch):
-    run = many(tmp_path)
-    first = told(run)
-    monkeypatch.setattr(pixels, "decode_image", lambda data: pytest.fail("decoded again"))
-    assert told(run) == first
-
-
-def test_a_picture_that_is_lost_or_broken_is_named(tmp_path):
-    run = write(tmp_path, ONE, {"clip": (1.0,)})
-    rows = run.read("images", records.IMAGES.names).to_pylist()
-    broken = {"bytes": b"no picture", "path": ""}
-    run.commit("images", [rows[0], rows[1] | {"image": broken}], "0")
-    with pytest.raises(DataError, match=rows[1]["image_id"]):
-        told(run)
-    run.commit("images", rows[:1], "0")
-    with pytest.raises(DataError, match=f"{rows[1]['image_id']}.*ddpo generate"):
-        told(run)
-
-
 def test_a_run_without_pairs_says_what_to_do(tmp_path):
     run = Run(tmp_path, config.load("shapes", list(SETTINGS)))
     with pytest.raises(UserError, match="no pairs; run `ddpo generate`"):
@@ -346,7 +131,7 @@ def voted(root: Path, votes: Mapping[int, Mapping[str, float]], pairs: Sequence[
     run = write(root, pairs, {"clip": [1.0] * len(pairs)})
     rows = [
         dict.fromkeys(records.VOTES.names)
-        | {"pair_id": _pair(pairs[at])["pair_id"], "annotator": name, "p_a": p_a, "votes": count}
+        | {"pair_id": pair_row(pairs[at])["pair_id"], "annotator": name, "p_a": p_a, "votes": count}
         for at, by in votes.items()
         for name, p_a in by.items()
     ]
@@ -403,7 +188,7 @@ def test_people_who_cannot_be_told_apart_are_nobody_to_compare(tmp_path):
 
 def test_votes_on_pairs_that_are_gone_are_left_out(tmp_path):
     run = voted(tmp_path, {0: {"ann": 1.0, "bob": 1.0}, 1: {"ann": 1.0, "bob": 0.0}})
-    run.commit("pairs", [_pair(SIX[0])], "0")
+    run.commit("pairs", [pair_row(SIX[0])], "0")
     assert told(run)["people"]["pairs"] == 1
 
 
