@@ -1,6 +1,7 @@
 """Tiny models in the real formats, and what transformers, open_clip and torchvision make of them with nothing of ours.
 
 A `Case` is one scorer on one such model beside its reference; tests and `benchmarks/parity.py` run the same ones.
+One file, so that the independent references, one a scorer, are read side by side and rest on the same few helpers.
 """
 
 import json
