@@ -19,22 +19,17 @@ from aifeedback_dpo.annotate.guard import Invitations
 from aifeedback_dpo.store import Run
 from tests.annotate import studies
 from tests.annotate.studies import Opened, opened
+from tests.browser import DESK, IN_CHROMIUM, PHONE, chromium, violations
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = IN_CHROMIUM
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-DESK = {"viewport": {"width": 1280, "height": 800}}
 PAIRS = 6
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright_api.sync_playwright() as running:
-        opened_browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened_browser
-        opened_browser.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -284,32 +279,29 @@ def test_a_server_that_stops_and_comes_back_loses_nothing(browser, run: Run):
 
 @pytest.mark.parametrize(("kind", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk, light", "phone, dark"])
 def test_axe_finds_nothing_on_any_page(browser, run: Run, scheme: str, kind: dict[str, object]):
-    from axe_playwright_python.sync_playwright import Axe
-
-    def violations(shown) -> list[str]:
-        found = Axe().run(shown).response["violations"]
-        return [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found]
+    def broken(shown) -> list[str]:
+        return [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in violations(shown)]
 
     with opened(run, "ann", "bob", overlap=2) as there, served(there) as address:
         guest = Guest(browser, there, address, color_scheme=scheme, bypass_csp=True, **kind)
-        assert violations(guest.page) == []
+        assert broken(guest.page) == []
         guest.page.click("#pause")
-        assert violations(guest.page) == []
+        assert broken(guest.page) == []
         guest.page.click("#resume")
         guest.page.click("#help")
-        assert violations(guest.page) == []
+        assert broken(guest.page) == []
         guest.page.click("#go-on")
         guest.ready()
         for _ in range(PAIRS):
             guest.press("1")
-        assert violations(guest.page) == []
+        assert broken(guest.page) == []
         newcomer = browser.new_context(color_scheme=scheme, bypass_csp=True, **kind).new_page()
         link = Invitations(str(there.journal.setting("secret")), ["bob"]).link("bob")
         newcomer.goto(f"{address}/?token={link}")
-        assert violations(newcomer) == []
+        assert broken(newcomer) == []
         for _ in range(PAIRS):
             there.vote("bob", "left", 100)
         newcomer.goto(report.write(run, report.measure(there.journal)).as_uri())
-        assert violations(newcomer) == []
+        assert broken(newcomer) == []
         newcomer.context.close()
         guest.context.close()

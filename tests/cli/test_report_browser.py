@@ -16,23 +16,18 @@ from aifeedback_dpo.compare import pictures, report
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.store import Run, encode_image
 from tests import reports
+from tests.browser import DESK, IN_CHROMIUM, PHONE, chromium, violations
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = IN_CHROMIUM
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-DESK = {"viewport": {"width": 1280, "height": 800}}
 SAID = "document.querySelector('#lightbox .where').textContent"
 ZOOM = "document.querySelector('#lightbox .zoom').textContent"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright_api.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
+    with chromium() as started:
+        yield started
 
 
 def made(root: Path, told: dict) -> Path:
@@ -129,17 +124,15 @@ def opened(reader: Reader) -> Reader:
 
 
 def test_axe_finds_nothing_on_either_ground_and_nothing_comes_from_anywhere_else(figured):
-    from axe_playwright_python.sync_playwright import Axe
-
     page = figured.page
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    found = Axe().run(page).response["violations"]
+    found = violations(page)
     page.emulate_media(color_scheme="dark")
     contrast = {"runOnly": ["color-contrast"]}
-    found += Axe().run(page, context="#judges", options=contrast).response["violations"]
-    found += Axe().run(page, context="#set-0", options=contrast).response["violations"]
+    found += violations(page, context="#judges", options=contrast)
+    found += violations(page, context="#set-0", options=contrast)
     opened(figured)
-    found += Axe().run(page, context="#lightbox").response["violations"]
+    found += violations(page, context="#lightbox")
     page.keyboard.press("Escape")
     page.emulate_media(color_scheme="light")
 
