@@ -48,7 +48,7 @@ def _sd() -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_vae(4),
         text_encoder=_clip(CLIPTextModel),
-        tokenizer=_words(),
+        tokenizer=tokenizer(),
         unet=_unet(cross_attention_dim=WIDTH),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear",
@@ -70,8 +70,8 @@ def _sdxl() -> StableDiffusionXLPipeline:
         vae=_vae(4, force_upcast=True),
         text_encoder=_clip(CLIPTextModel),
         text_encoder_2=_clip(CLIPTextModelWithProjection),
-        tokenizer=_words(),
-        tokenizer_2=_words(),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
         unet=_unet(
             cross_attention_dim=2 * WIDTH,
             addition_embed_type="text_time",
@@ -105,9 +105,9 @@ def _sd3() -> StableDiffusion3Pipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(16, shift_factor=0.06),
         text_encoder=_clip(CLIPTextModelWithProjection),
-        tokenizer=_words(),
+        tokenizer=tokenizer(),
         text_encoder_2=_clip(CLIPTextModelWithProjection),
-        tokenizer_2=_words(),
+        tokenizer_2=tokenizer(),
         text_encoder_3=_t5(2 * WIDTH),
         tokenizer_3=_pieces(),
     )
@@ -130,7 +130,7 @@ def _flux() -> FluxPipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
         vae=_vae(16, shift_factor=0.1),
         text_encoder=_clip(CLIPTextModel),
-        tokenizer=_words(),
+        tokenizer=tokenizer(),
         text_encoder_2=_t5(2 * WIDTH),
         tokenizer_2=_pieces(),
         transformer=transformer,
@@ -166,12 +166,13 @@ def _vae(channels: int, *, shift_factor: float | None = None, force_upcast: bool
     )
 
 
-def _words() -> CLIPTokenizerFast:
+def tokenizer() -> CLIPTokenizerFast:
+    """That of the embedded pipeline, which is small and real."""
     return CLIPTokenizerFast.from_pretrained(shapes.weights("pipeline") / "tokenizer")
 
 
 def _clip(kind: type) -> torch.nn.Module:
-    words = _words()
+    words = tokenizer()
     return kind(
         CLIPTextConfig(
             vocab_size=len(words),

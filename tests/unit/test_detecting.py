@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from transformers import (
     BatchFeature,
-    CLIPTokenizerFast,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     Mask2FormerImageProcessor,
@@ -34,6 +33,7 @@ from aifeedback_dpo.shapes import oracle
 from aifeedback_dpo.store import Run, decode_image
 from aifeedback_dpo.weights import locate
 from tests import labelled
+from tests.tiny import tokenizer
 
 NAMES = ("person", "diningtable", "tvmonitor", "mouse")  # as facebook's Mask2Former spells them
 
@@ -70,7 +70,7 @@ def mask2former(folder: Path) -> Path:
 
 def owlv2(folder: Path) -> Path:
     torch.manual_seed(0)
-    words = CLIPTokenizerFast.from_pretrained(shapes.weights("pipeline") / "tokenizer")
+    words = tokenizer()
     tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {**tower, "vocab_size": len(words), "max_position_embeddings": words.model_max_length}
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
