@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aifeedback_dpo import engine, weights
-from aifeedback_dpo.compare import geneval
+from aifeedback_dpo.compare import geneval, truth
 from aifeedback_dpo.compare.suites import Item
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id
@@ -117,9 +117,7 @@ def _look(
         try:
             picture = decode_image(encoded[image_id])
         except OSError as error:
-            raise DataError(
-                f"image {image_id} cannot be read; delete its part under images/ and run `ddpo compare` again"
-            ) from error
+            raise truth.broken(image_id) from error
         classes = [entry["class"] for entry in (*asked["include"], *asked["exclude"])]
         objects = geneval.kept(detector.detect(picture, classes), item.category or "", rules)
         found = geneval.verdict(objects, asked, colours.Naming(towers, picture), rules)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo import engine, provenance, scorers
+from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.compare import truth
 from aifeedback_dpo.errors import DataError, ModelMissing
 from aifeedback_dpo.records import content_id, packed_ids
@@ -31,7 +31,6 @@ Embed = Callable[[Sequence[Image.Image]], Rows]
 
 PLAIN = ("clip", "clip-h", "aesthetic")  # with a CLIP as it was published
 TUNED = ("pickscore", "hpsv2.1", "hpsv2", "hpsv2.1-legacy", "hpsv2-legacy")  # with one that has learned preferences
-OPEN_CLIP = "open_clip:"
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def clip(run: Run) -> Space | None:
             if (weights.uses or name) == kind:
                 about = f"the image tower of {name} ({(weights.base or weights).id})"
                 caution = f"{name} was fine-tuned on preferences, and so is what it sees" if kind in TUNED else None
-                return Space(about, partial(_made_of, name, weights), partial(_load, name, weights), caution)
+                return Space(about, partial(presence.made_of, name, weights), partial(_load, name, weights), caution)
     return None
 
 
@@ -208,17 +207,6 @@ def _load(name: str, weights: ScorerWeights) -> Loaded:
     towers = scorers.load(name, weights).towers  # type: ignore[attr-defined]
     assert isinstance(towers, Towers)
     return Loaded(towers.stamp, lambda images: np.asarray(towers.embed_images(images), dtype=np.float32))
-
-
-def _made_of(name: str, weights: ScorerWeights) -> str | None:
-    try:
-        found = presence.revisions(name, weights)
-    except ModelMissing:
-        return None
-    if not found and not weights.id.startswith(OPEN_CLIP):
-        return None
-    said = weights.model_dump(mode="json", exclude={"slope", "margin"})
-    return content_id("tower", found, said, provenance.versions()["versions"])
 
 
 def _opened(image_id: str, encoded: Mapping[str, bytes], shelf: Shelf) -> Image.Image:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aifeedback_dpo import engine, provenance, scorers
+from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.compare import truth
-from aifeedback_dpo.errors import ModelMissing
-from aifeedback_dpo.records import CONTROL, content_id
+from aifeedback_dpo.records import CONTROL
 from aifeedback_dpo.scorers import Scorer, presence, scoring
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import ScorerWeights
@@ -115,20 +114,8 @@ def _memory(run: Run, name: str) -> Path:
     return run.cache / "measured" / f"{name}.json"
 
 
-def _made_of(name: str, weights: ScorerWeights) -> str | None:
-    """What a scorer's recipe follows from, found out without loading it; None for one's own code, which may change."""
-    if ":" in (weights.uses or name):
-        return None
-    try:
-        return content_id(
-            presence.revisions(name, weights), weights.model_dump(mode="json"), provenance.versions()["versions"]
-        )
-    except ModelMissing:
-        return None
-
-
 def _remembered(run: Run, name: str, weights: ScorerWeights) -> tuple[str, float | None] | None:
-    path, made_of = _memory(run, name), _made_of(name, weights)
+    path, made_of = _memory(run, name), presence.made_of(name, weights)
     if made_of is None or not path.exists():
         return None
     try:
@@ -139,7 +126,7 @@ def _remembered(run: Run, name: str, weights: ScorerWeights) -> tuple[str, float
 
 
 def _remember(run: Run, name: str, weights: ScorerWeights, made: tuple[str, float | None]) -> None:
-    if made_of := _made_of(name, weights):
+    if made_of := presence.made_of(name, weights):
         kept = {"made_of": made_of, "recipe": made[0], "slope": made[1]}
         run.write_text(_memory(run, name), json.dumps(kept) + "\n")
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from aifeedback_dpo import hub, shapes
+from aifeedback_dpo import hub, provenance, shapes
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.provenance import file_hash
+from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import ScorerWeights, Weights
 from aifeedback_dpo.weights import Located, LocatedFile, file_here, here, repository
@@ -36,6 +37,24 @@ def missing(name: str, weights: ScorerWeights) -> list[str]:
 def revisions(name: str, weights: ScorerWeights) -> dict[str, str]:
     """Which weights exactly, of those on this machine: their id, and the hub's commit or a hash of the content."""
     return {what.name: what.revision for what in _found(name, weights) if isinstance(what, Located | LocatedFile)}
+
+
+def made_of(name: str, weights: ScorerWeights) -> str | None:
+    """A hash of what a scorer's `recipe` follows from, found out without loading it: weights, settings, versions.
+
+    None where nobody can tell: of one's own code, which may change, and of weights that are not on this machine yet.
+    """
+    uses = weights.uses or name
+    if ":" in uses:
+        return None
+    try:
+        known = revisions(name, weights)
+    except ModelMissing:
+        return None
+    if not known and weights.id not in INSIDE and not weights.id.startswith("open_clip:"):
+        return None
+    said = weights.model_dump(mode="json", exclude={"slope", "margin"})  # rules of preferences, which change no score
+    return content_id(uses, known, said, provenance.versions()["versions"])
 
 
 def demand(asked: Mapping[str, ScorerWeights]) -> None:
