@@ -244,29 +244,26 @@ class Diffuser:
         self.pipeline.unload_lora_weights()
 
     @contextmanager
-    def policy(self, folder: Path | None) -> Iterator[None]:
-        """Samples from the policy in this folder (LoRA, or a whole denoiser) while the context lasts; None is the base.
+    def policy(self, weights: Path | None) -> Iterator[None]:
+        """Samples from a policy (a LoRA's file or folder, a folder with a whole denoiser) while the context lasts.
 
-        A LoRA may be given as its file.
-
-        Raises DataError for a policy that cannot be loaded.
+        None is the base. Raises DataError for a policy that cannot be loaded.
         """
         base, whole = self.denoiser, self.family.DENOISER
         try:
-            if folder and (folder / whole).is_dir():
-                tuned = type(base).from_pretrained(folder / whole, dtype=self.dtype)
+            if weights and (weights / whole).is_dir():
+                tuned = type(base).from_pretrained(weights / whole, dtype=self.dtype)
                 self._swap(tuned.eval())
-            elif folder and folder.is_file():
-                self.pipeline.load_lora_weights(folder.parent, weight_name=folder.name)
-            elif folder:
-                self.pipeline.load_lora_weights(folder)
+            elif weights and weights.is_file():
+                self.pipeline.load_lora_weights(weights.parent, weight_name=weights.name)
+            elif weights:
+                self.pipeline.load_lora_weights(weights)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
-            if folder and folder.is_file():
-                raise DataError(
-                    f"{folder} is no LoRA for this model ({reason}); name one in the diffusers format"
-                ) from error
-            raise DataError(f"{folder} is corrupted ({reason}); delete it and run `ddpo train` again") from error
+            what, way = "is corrupted", "delete it and run `ddpo train` again"
+            if weights and weights.is_file():
+                what, way = "is no LoRA for this model", "name one in the diffusers format"
+            raise DataError(f"{weights} {what} ({reason}); {way}") from error
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Detectors of transformers for GenEval: boxes and scores by hand, tiny networks in the real format, a cache."""
+"""Detectors of transformers, and the colours that a CLIP names: what they see of pictures made by hand."""
 
 import json
 from collections.abc import Sequence
@@ -12,102 +12,21 @@ import torch
 from PIL import Image
 from transformers import (
     BatchFeature,
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    Mask2FormerImageProcessor,
-    Owlv2Config,
-    Owlv2ForObjectDetection,
-    Owlv2ImageProcessor,
-    Owlv2Processor,
-    SwinConfig,
 )
 
-from aifeedback_dpo import config, engine, shapes
-from aifeedback_dpo.compare import colours, detecting, detectors
-from aifeedback_dpo.compare.geneval import COLOURS, Detection, Rules, understood
-from aifeedback_dpo.compare.suites import Item
-from aifeedback_dpo.errors import DataError, ModelMissing, UserError
+from aifeedback_dpo import shapes
+from aifeedback_dpo.compare import colours, detectors
+from aifeedback_dpo.compare.geneval import COLOURS, Detection, understood
+from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.scorers import towers
 from aifeedback_dpo.settings import Weights
-from aifeedback_dpo.shapes import oracle
-from aifeedback_dpo.store import Run, decode_image
-from aifeedback_dpo.weights import locate
-from tests import labelled
-from tests.tiny import tokenizer
-
-NAMES = ("person", "diningtable", "tvmonitor", "mouse")  # as facebook's Mask2Former spells them
-
-
-def mask2former(folder: Path) -> Path:
-    torch.manual_seed(0)
-    swin = SwinConfig(
-        image_size=64,
-        patch_size=4,
-        embed_dim=8,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 1, 1],
-        window_size=4,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    made = Mask2FormerConfig(
-        backbone_config=swin,
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=16,
-        dim_feedforward=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=4,
-        id2label=dict(enumerate(NAMES)),
-        label2id={name: at for at, name in enumerate(NAMES)},
-    )
-    Mask2FormerForUniversalSegmentation(made).save_pretrained(folder)
-    Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return folder
-
-
-def owlv2(folder: Path) -> Path:
-    torch.manual_seed(0)
-    words = tokenizer()
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**tower, "vocab_size": len(words), "max_position_embeddings": words.model_max_length}
-    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
-    made = Owlv2Config(
-        text_config={**text, **ids}, vision_config={**tower, "image_size": 32, "patch_size": 16}, projection_dim=16
-    )
-    model = Owlv2ForObjectDetection(made)
-    for last in (model.box_head.dense2.weight, model.box_head.dense2.bias):
-        torch.nn.init.zeros_(last)  # a box on each patch, and not one without height
-    model.save_pretrained(folder)
-    images = Owlv2ImageProcessor(size={"height": 32, "width": 32})
-    Owlv2Processor(image_processor=images, tokenizer=words).save_pretrained(folder)
-    return folder
+from tests.detected import loads, mask2former, owlv2
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("detectors")
     return {"mask2former": mask2former(root / "mask2former"), "owlv2": owlv2(root / "owlv2")}
-
-
-def opened(root: Path, detector: Path | str) -> Run:
-    """Twelve pictures of the embedded world, whose own CLIP names the colours."""
-    settings = (f"compare.detector={detector}", "compare.colours=shapes")
-    return Run(labelled.write(root, *settings), config.load("shapes", [*settings, "prompts.train=4"]))
-
-
-def asked(run: Run, **entry: object) -> dict[str, Item]:
-    wanted = {"class": "person", "count": 1, **entry}
-    return {row["image_id"]: Item("a person", "single_object", {"include": [wanted]}) for row in run.rows("images")}
-
-
-def loads(path: Path) -> detectors.Detector:
-    return detectors.load(locate(Weights(id=str(path)), "detector"))
-
-
-# -- networks --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["mask2former", "owlv2"])
@@ -260,102 +179,3 @@ def test_the_embedded_clip_names_colours_of_its_world():
     clip = towers.load(Weights(id="shapes"), "clip")
     picture = Image.new("RGB", (48, 48), "white")
     assert set(colours.Naming(clip, picture)("circle", [Detection("circle", (0, 0, 48, 48), 1)])) <= set(COLOURS)
-
-
-# -- a run -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["mask2former", "owlv2"])
-def test_a_picture_is_looked_at_once_ever(tmp_path, tiny, kind, monkeypatch):
-    run = opened(tmp_path / "run", tiny[kind])
-    # every random network finds a person somewhere, and is sure of nothing
-    monkeypatch.setitem(detectors.RULES, kind, Rules(score=0, overlap=0.3))
-    wanted = asked(run, color="red")
-    first = detecting.measure(run, wanted, engine.Silent())
-    assert first.keys() == wanted.keys()
-    assert set(first.values()) <= {0.0, 1.0}
-    monkeypatch.setattr(detectors, "load", refuse)
-    assert detecting.measure(run, wanted, engine.Silent()) == first
-
-
-def refuse(*_: object) -> None:
-    raise AssertionError("nothing needs a network")
-
-
-class Sees:
-    """A detector that reads the embedded world by its oracle, a shape being the class; it counts what it looked at."""
-
-    kind = "mask2former"
-
-    def __init__(self) -> None:
-        self.looked = 0
-
-    def detect(self, picture: Image.Image, classes: Sequence[str]) -> list[Detection]:
-        self.looked += 1
-        return [
-            Detection(
-                one.kind.shape, (one.x - one.radius, one.y - one.radius, one.x + one.radius, one.y + one.radius), 1.0
-            )
-            for one in oracle.read(picture.resize((48, 48))).objects
-        ]
-
-
-@pytest.fixture
-def sees(monkeypatch) -> Sees:
-    found = Sees()
-    monkeypatch.setattr(detectors, "load", lambda _: found)
-    return found
-
-
-def test_a_verdict_is_of_the_picture_and_of_what_was_asked(tmp_path, tiny, sees):
-    run = opened(tmp_path / "run", tiny["mask2former"])
-    circles = {
-        image_id: float(
-            any(one.kind.shape == "circle" for one in oracle.read(decode_image(data).resize((48, 48))).objects)
-        )
-        for image_id, data in run.images(asked(run))
-    }
-    assert set(circles.values()) == {0.0, 1.0}
-    some = dict(list(asked(run, **{"class": "circle"}).items())[:5])
-    assert detecting.measure(run, some, engine.Silent()) == {image_id: circles[image_id] for image_id in some}
-    assert sees.looked == 5
-    assert detecting.measure(run, asked(run, **{"class": "circle"}), engine.Silent()) == circles
-    assert sees.looked == 12  # those that had been looked at before were not
-    many = detecting.measure(run, asked(run, **{"class": "circle", "count": 9}), engine.Silent())
-    assert (set(many.values()), sees.looked) == ({0.0}, 24)  # another question
-
-
-def test_another_detector_or_clip_is_another_cache(tmp_path, tiny, sees):
-    run = opened(tmp_path / "run", tiny["mask2former"])
-    detecting.measure(run, asked(run), engine.Silent())
-    detecting.measure(opened(tmp_path / "run", tiny["owlv2"]), asked(run), engine.Silent())
-    assert sees.looked == 24
-    assert len(list(run.cache.glob("geneval-*/part-*.jsonl"))) == 2
-
-
-def test_what_cannot_be_looked_at_is_one_line(tmp_path, tiny, sees):
-    run = opened(tmp_path / "run", tiny["mask2former"])
-    plain = {image_id: Item("a cat") for image_id in asked(run)}
-    with pytest.raises(UserError, match=r"cannot check the prompt 'a cat': its row has no `include`"):
-        detecting.measure(run, plain, engine.Silent())
-    with pytest.raises(DataError, match="1 images of the pairs are not in the run"):
-        detecting.measure(run, {"absent": next(iter(asked(run).values()))}, engine.Silent())
-    detecting.measure(run, asked(run), engine.Silent())
-    next(run.cache.glob("geneval-*/part-*.jsonl")).write_text("{")
-    with pytest.raises(DataError, match=r"is corrupted .* delete it and run `ddpo compare` again"):
-        detecting.measure(run, asked(run), engine.Silent())
-
-
-def test_a_detector_that_is_not_here_is_one_line_with_the_command(tmp_path, cache):
-    run = opened(tmp_path / "run", "team/absent")
-    with pytest.raises(ModelMissing, match="`hf download team/absent"):
-        detecting.measure(run, asked(run), engine.Silent())
-
-
-def test_what_is_told_names_the_detector_and_how_it_differs(tmp_path, tiny):
-    told = {kind: detecting.about(opened(tmp_path / kind, tiny[kind])) for kind in tiny}
-    assert all(str(tiny[kind]) in told[kind] and "the original has mmdetection's" in told[kind] for kind in tiny)
-    assert "boxes without masks" in told["owlv2"]
-    assert "boxes without masks" not in told["mask2former"]
-    bare = Run(tmp_path / "bare", config.load("shapes"))
-    assert detecting.DETECTOR in detecting.about(bare)
