@@ -39,6 +39,7 @@ class Planned:
     judges: list[str]
     policies: list[Policy]
     sets: list[PromptSet]
+    met: dict[str, dict[str, list[str]]]  # by prompt set and policy, the prompts that it was trained on
     series: list[Series]
 
 
@@ -56,7 +57,7 @@ def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> 
     meant, beside = _meant(run, asked, known)
     sets = _sets(run, asked) if meant else []
     found = policies.chosen(run, meant, beside, progress.note if progress else None) if meant else []
-    _refuse_met(run, found, sets)
+    met = _met(run, found, sets)
     for prompts in sets:
         guards.check(run.recipe.compare, prompts.suite.reference if prompts.suite else None)
     compared = [one.name for one in meant]
@@ -66,7 +67,7 @@ def prepare(run: Run, asked: Asked, progress: engine.Progress | None = None) -> 
         )
     if meant:
         standings.sides(found, compared)
-    return Planned(run, compared, chosen, found, sets, drawing.plan(run, found, sets))
+    return Planned(run, compared, chosen, found, sets, met, drawing.plan(run, found, sets))
 
 
 def plan(run: Run, asked: Asked) -> dict[str, Any]:
@@ -115,15 +116,20 @@ def _meant(run: Run, asked: Asked, known: Sequence[str]) -> tuple[list[named.Nam
     return meant, [one for one in others if one not in meant]
 
 
-def _refuse_met(run: Run, found: Sequence[Policy], sets: Sequence[PromptSet]) -> None:
-    """Raises UserError for a policy of another run that has learned from the prompts that this run holds out."""
-    for policy in found:
-        for chosen in sets:
-            if chosen.name == prompt_sets.HELD_OUT and (met := policies.met(run, policy, chosen.prompts)):
-                raise UserError(
-                    f"{policy.where or policy.name} was trained on {len(met)} of the {len(chosen.prompts)} held-out prompts of "
-                    f"{run.root} (first: {met[0]!r}); compare on prompts that neither has met, with --suite FILE"
-                )
+def _met(run: Run, found: Sequence[Policy], sets: Sequence[PromptSet]) -> dict[str, dict[str, list[str]]]:
+    """By prompt set and policy, the prompts that it was trained on.
+
+    Raises UserError for a policy of another run that has learned from the prompts that this run holds out.
+    """
+    told = {chosen.name: policies.met(run, found, chosen.prompts) for chosen in sets}
+    for name, known in told.get(prompt_sets.HELD_OUT, {}).items():
+        where = next(policy.where or policy.name for policy in found if policy.name == name)
+        count = next(len(chosen.prompts) for chosen in sets if chosen.name == prompt_sets.HELD_OUT)
+        raise UserError(
+            f"{where} was trained on {len(known)} of the {count} held-out prompts of {run.root} (first: {known[0]!r}); compare "
+            "on prompts that neither has met, with --suite FILE"
+        )
+    return told
 
 
 def _sets(run: Run, asked: Asked) -> list[PromptSet]:

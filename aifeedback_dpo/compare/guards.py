@@ -197,19 +197,18 @@ def _cosines(asked: Asked, pairs: Sequence[tuple[str, str]], rows: Mapping[str, 
 
 
 def _mean(run: Run, values: Values) -> Estimate:
-    """With its interval over prompts, whatever their order; one prompt tells nothing about another."""
+    """With its interval over prompts, whatever their order."""
     settings = run.recipe.compare
     flat = [(prompt, value) for prompt in sorted(values) for value in values[prompt]]
     if not flat:
         return _nothing()
-    found = over_prompts(
+    return over_prompts(
         np.array([[value for _, value in flat]]),
         [prompt for prompt, _ in flat],
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=derive(run.recipe.seed, "bootstrap"),
     )
-    return found if found.prompts > 1 else Estimate(found.value, math.nan, math.nan, 1)
 
 
 def _fell(value: Estimate) -> str:

@@ -69,8 +69,7 @@ def measure(
         for name, weights in run.recipe.label.scorers.items()
         if name != CONTROL and not scorers.is_pairwise(name, weights)
     }
-    for name, (recipe, slope) in _scored(run, asked, prompts, progress).items():
-        known = scoring.scores(run, name, recipe)
+    for name, (known, slope) in _scored(run, asked, prompts, progress).items():
         values = {image_id: known.get(image_id, math.nan) for image_id in prompts}
         if missing := sum(map(math.isnan, values.values())):
             progress.note(f"{name} is left out: it has no score for {missing} of {len(values)} pictures")
@@ -87,15 +86,16 @@ def measure(
 
 def _scored(
     run: Run, asked: Mapping[str, ScorerWeights], prompts: Mapping[str, str], progress: engine.Progress
-) -> dict[str, tuple[str, float | None]]:
-    """Each scorer's recipe and slope, after it has scored all of these pictures."""
-    known = {name: found for name, weights in asked.items() if (found := _remembered(run, name, weights))}
-    ready = {
-        name: recipe
-        for name, (recipe, _) in known.items()
-        if prompts.keys() <= scoring.scores(run, name, recipe).keys()
-    }
-    left = {name: weights for name, weights in asked.items() if name not in ready}
+) -> dict[str, tuple[Mapping[str, float], float | None]]:
+    """Each scorer's scores of all of these pictures, and its slope."""
+    found: dict[str, tuple[Mapping[str, float], float | None]] = {}
+    for name, weights in asked.items():
+        if remembered := _remembered(run, name, weights):
+            recipe, slope = remembered
+            scores = scoring.scores(run, name, recipe)
+            if prompts.keys() <= scores.keys():
+                found[name] = (scores, slope)
+    left = {name: weights for name, weights in asked.items() if name not in found}
     presence.demand(left)
     loaded: dict[str, Scorer] = {}
     for name, weights in left.items():
@@ -105,9 +105,10 @@ def _scored(
     if unreadable:
         raise truth.broken(unreadable[0].image_id)
     for name, scorer in loaded.items():
-        known[name] = (scorer.recipe, scorer.preference.slope)
-        _remember(run, name, asked[name], known[name])
-    return {name: known[name] for name in asked}
+        slope = scorer.preference.slope
+        _remember(run, name, asked[name], (scorer.recipe, slope))
+        found[name] = (scoring.scores(run, name, scorer.recipe), slope)
+    return {name: found[name] for name in asked}
 
 
 def _memory(run: Run, name: str) -> Path:

@@ -115,14 +115,20 @@ def chosen(
     return list({policy.name: policy for policy in found}.values())
 
 
-def met(run: Run, policy: Policy, prompts: Sequence[str]) -> list[str]:
-    """Those of these prompts that a policy of a run was trained on."""
-    if policy.judge is None:
-        return []
-    root = run.root if policy.kind == "run" else Path(policy.where or "").resolve().parents[1]
-    rows = Run(root, run.recipe).rows("prompts", ["prompt", "split"])
-    learned = {row["prompt"] for row in rows if row["split"] == "train"}
-    return [prompt for prompt in prompts if prompt in learned]
+def met(run: Run, found: Sequence[Policy], prompts: Sequence[str]) -> dict[str, list[str]]:
+    """Those of these prompts that each policy of a run was trained on, of those that have met any; a run is read once."""
+    told = {}
+    learned: dict[Path, set[str]] = {}
+    for policy in found:
+        if policy.judge is None:
+            continue
+        root = run.root if policy.kind == "run" else Path(policy.where or "").resolve().parents[1]
+        if root not in learned:
+            rows = Run(root, run.recipe).rows("prompts", ["prompt", "split"])
+            learned[root] = {row["prompt"] for row in rows if row["split"] == "train"}
+        if known := [prompt for prompt in prompts if prompt in learned[root]]:
+            told[policy.name] = known
+    return told
 
 
 def _control(run: Run, policy: Policy, base: Source, labels: Callable[[str], str]) -> Policy | None:

@@ -111,11 +111,7 @@ def _measured(planned: Planned, progress: engine.Progress) -> list[dict[str, Any
                 "notes": list(chosen.suite.notes) if chosen.suite else [],
                 "left_out": left_out,
                 "outside_the_grammar": truth.strangers(run, chosen.prompts),
-                "trained_on": {
-                    policy.name: len(met)
-                    for policy in planned.policies
-                    if (met := policies.met(run, policy, chosen.prompts))
-                },
+                "trained_on": {name: len(prompts) for name, prompts in planned.met[chosen.name].items()},
                 "primary": primary,
                 "metrics": [metric.to_dict() for metric in measured],
                 "means": standings.means(scored),
