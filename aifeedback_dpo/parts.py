@@ -1,5 +1,6 @@
-"""Reading the parts of a table: whole and checked, or the pictures in them a part at a time."""
+"""Reading the parts of a table, each of which says its table and its version: whole and checked, or ids or pictures alone."""
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from aifeedback_dpo.errors import DataError, DdpoError
-from aifeedback_dpo.records import packed_ids
+from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, MARK, SCHEMA_VERSION, TABLES, packed_ids
 
 REMADE_BY = {
     "prompts": "`ddpo generate` or `ddpo import`",
@@ -19,9 +20,19 @@ REMADE_BY = {
     "pairs": "`ddpo generate` or `ddpo import`",
     "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
     "answers": "`ddpo label`",
-    "votes": "`ddpo import` or `ddpo annotate`",
-    "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate`)",
+    "votes": "`ddpo import` or `ddpo annotate --report`",
+    "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate --report`)",
 }
+NEWER = "was written by a newer aifeedback_dpo (schema {found}, this one reads {SCHEMA_VERSION})"
+UPDATE = "Update this one: `pip install --upgrade aifeedback_dpo`"
+
+
+class BrokenPart(DataError):
+    """A part that cannot be used: where it lies, what is wrong with it, and what to do then."""
+
+    def __init__(self, path: Path, what: str, then: str) -> None:
+        super().__init__(f"{path} {what}. {then}")
+        self.path, self.what, self.then = path, what, then
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +60,81 @@ class Album:
                     yield row["image_id"], row["image"]["bytes"]
 
 
+def album(paths: Sequence[Path]) -> Album:
+    """Where each picture of these parts lies."""
+    found, counts = ids(paths, "images", "image_id")
+    order = np.argsort(found, kind="stable")
+    return Album(paths, found[order], np.repeat(np.arange(len(paths)), counts)[order])
+
+
+def ids(paths: Sequence[Path], table: str, key: str) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+    """A column of ids of many parts, packed and in path order, and how many of them each part has.
+
+    Nothing else is read: a million ids in twenty thousand parts are a few seconds and 100 MB. Raises as `read_part` does.
+    """
+    columns = [read_part(path, table, [key]).column(key) for path in paths]
+    counts = np.array([len(column) for column in columns], np.int64)
+    return packed_ids(pa.chunked_array([chunk for one in columns for chunk in one.chunks], pa.string())), counts
+
+
 def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
-    """One part of a table, these columns or all. Raises DataError, with the next step, for one that is corrupted."""
+    """One part of a table, these columns or all; what is read is held to the checksums of its pages.
+
+    Raises BrokenPart, with the next step, for one that is corrupted, of another schema, or of a newer version.
+    """
+    wanted = TABLES[table].names if columns is None else list(columns)
     try:
-        part = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        with pa.OSFile(str(path)) as file, pq.ParquetFile(file, page_checksum_verification=True) as part:
+            _check(part.schema_arrow, path, table, wanted)
+            found = part.read(columns=wanted, use_threads=False)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last for a name that is no text any more
         if isinstance(error, OSError) and error.errno is not None:
             raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
-        reason = str(error).splitlines()[0][:120]
-        raise DataError(
-            f"{path} is corrupted ({reason}). Delete it and run {REMADE_BY[table]} again; the rest is kept"
-        ) from error
-    return part.replace_schema_metadata(None)
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise BrokenPart(path, f"is corrupted ({reason})", again(path, table)) from error
+    return found.select(wanted).replace_schema_metadata(None)
+
+
+def again(path: Path, table: str) -> str:
+    """How a part comes back once it is deleted, as a sentence."""
+    above = path.parts[::-1].index(table)
+    root, folder, name = path.parents[above], path.parent.name, path.stem.removeprefix("part-")
+    slices = root / "imports" / name.rpartition("-")[0]
+    if (slices / "about.json").exists():  # what its ledgers say was read is not read again
+        return f"Delete it and {slices}, and run the same `ddpo import` again; the rest is kept"
+    command = REMADE_BY[table]
+    if table in ("scores", "answers", "preferences") and folder not in (HUMAN, CONTROL, table):
+        said = f"--judge {CONSENSUS}" if folder == CONSENSUS else f"--scorer {folder}"
+        command = command.replace("`ddpo label`", f"`ddpo label {said}`").partition(" (or, of people")[0]
+    return f"Delete it and run {command} again; the rest is kept"
+
+
+def _check(schema: pa.Schema, path: Path, table: str, columns: Sequence[str]) -> None:
+    """Raises BrokenPart unless a part is of this table and this version, and these columns are as they should be."""
+    try:
+        mark = json.loads((schema.metadata or {}).get(MARK, b"{}"))
+        version, of = mark.get("schema_version"), mark.get("table")
+    except (ValueError, AttributeError):
+        version = of = None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BrokenPart(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
+    if version != SCHEMA_VERSION:
+        what = "does not say by which version of aifeedback_dpo it was written"
+    elif of != table:
+        what = f"is a part of {of}, and lies among {table}"
+    elif wrong := _wrong(schema, table, columns):
+        what = f"is of another schema ({wrong})"
+    else:
+        return
+    raise BrokenPart(path, what, again(path, table))
+
+
+def _wrong(schema: pa.Schema, table: str, columns: Sequence[str]) -> str:
+    """The first column that is missing or of another type."""
+    for name in columns:
+        at, wanted = schema.get_field_index(name), TABLES[table].field(name).type
+        if at < 0:
+            return f"no column {name}: {wanted}"
+        if (found := schema.field(at).type) != wanted:
+            return f"column {name} is {found}, and should be {wanted}"
+    return ""

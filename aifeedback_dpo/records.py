@@ -20,6 +20,11 @@ CONTROL = "random"
 CONSENSUS = "consensus"
 IMPORTED = "imported"
 
+SCHEMA_VERSION = 1
+"""Of the tables and of the manifest; a reader refuses a newer one."""
+MARK = b"aifeedback_dpo"
+"""The key of a part's metadata that tells its version and its table."""
+
 Ids: TypeAlias = "pa.Array | pa.ChunkedArray | Sequence[str] | NDArray[np.bytes_]"
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -128,10 +133,19 @@ KEYS = {
 }
 
 
-def content_id(*parts: Any) -> str:
-    """32 hex digits that stand for these values, the same on every machine (JSON with sorted keys, SHA-256)."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def canonical(*parts: Any) -> str:
+    """These values as text, the same on every machine: JSON with sorted keys."""
+    return json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def digest(text: str) -> str:
+    """32 hex digits that stand for a text (SHA-256)."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def content_id(*parts: Any) -> str:
+    """The same for any values."""
+    return digest(canonical(*parts))
 
 
 def packed_ids(ids: Ids) -> NDArray[np.bytes_]:
@@ -167,8 +181,11 @@ def pair_id(image_a: str, image_b: str) -> str:
     return content_id("pair", image_a, image_b)
 
 
-def hub_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema with the metadata by which `datasets` knows that the struct column is an image."""
+def hub_schema(schema: pa.Schema, table: str | None = None) -> pa.Schema:
+    """The schema with the metadata by which `datasets` knows that the struct column is an image.
+
+    That of a run's `table` says so as well, and its version.
+    """
     features: dict[str, Any] = {}
     for field in schema:
         features[field.name] = (
@@ -177,7 +194,10 @@ def hub_schema(schema: pa.Schema) -> pa.Schema:
     for feature in features.values():
         if feature.get("dtype") == "float":
             feature["dtype"] = "float32"
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}})}
+    if table:
+        metadata[MARK] = json.dumps({"schema_version": SCHEMA_VERSION, "table": table})
+    return schema.with_metadata(metadata)
 
 
 def card(name: str, about: str) -> str:

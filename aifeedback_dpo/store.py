@@ -27,15 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
-from aifeedback_dpo.parts import Album, read_part
-from aifeedback_dpo.records import KEYS, TABLES, hub_schema, packed_ids
+from aifeedback_dpo.parts import NEWER, UPDATE, Album, album, read_part
+from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, hub_schema
 from aifeedback_dpo.settings import Recipe
 
 EXIF = ("JPEG", "TIFF", "MPO")
@@ -82,11 +81,7 @@ class Run:
 
     def album(self) -> Album:
         """Where each picture lies that is committed now."""
-        paths = self.parts("images")
-        found = [packed_ids(read_part(path, "images", ["image_id"]).column("image_id")) for path in paths]
-        ids = np.concatenate([np.empty(0, "S1"), *found])
-        order = np.argsort(ids, kind="stable")
-        return Album(paths, ids[order], np.repeat(np.arange(len(paths)), [len(part) for part in found])[order])
+        return album(self.parts("images"))
 
     def need(self, images: Collection[str]) -> None:
         """Raises DataError unless all of these images are in the run."""
@@ -105,7 +100,7 @@ class Run:
         self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, part: str, name: str | None = None
     ) -> None:
         """One part, all or nothing. `part` names it, so that the same work gives the same file."""
-        schema = hub_schema(TABLES[table])
+        schema = hub_schema(TABLES[table], table)
         if isinstance(rows, Sequence):
             content = pa.Table.from_pylist(list(rows), schema)
         else:
@@ -186,12 +181,15 @@ class Run:
         """Who made what from what."""
         path = self.root / "manifest.json"
         if not path.exists():
-            return {"schema_version": 1, "made_by": {}}
+            return {"schema_version": SCHEMA_VERSION, "made_by": {}}
         try:
             manifest = dict(json.loads(path.read_text()))
             manifest["made_by"].items()
-        except (ValueError, KeyError, AttributeError) as error:
+            version = int(manifest["schema_version"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is no manifest ({error}); restore it, or start a new run") from error
+        if version > SCHEMA_VERSION:
+            raise DataError(f"{path} {NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION)}. {UPDATE}")
         return manifest
 
     def record(self, work: str, status: str, **facts: Any) -> None:
