@@ -1,17 +1,36 @@
 """Where units of work run, and how a stop loses nothing: a fixed plan, minus what is committed, slice by slice.
 
 The plan is cut into slices before anything is known about what is done. A slice is computed whole and committed as one
-part named after it, so a run that was killed and run again holds the same files, byte for byte, as a straight one.
+part named after it, so a run that was killed and run again, or that many machines have worked on, holds the same files, byte
+for byte, as a straight one. Nobody coordinates: a shard takes every n-th slice, and processes that know nothing of each other
+may do one twice, which gives the same file.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from aifeedback_dpo import workers
 from aifeedback_dpo.records import content_id
+from aifeedback_dpo.store import Run
 
 Unit = TypeVar("Unit")
+
+
+class Finding(Protocol):
+    """What a worker tells of a unit that it could not do: a picture, and why. Another process must be able to send it."""
+
+    @property
+    def image_id(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Finding)
 
 
 class Bar(Protocol):
@@ -46,53 +65,153 @@ class Silent:
         pass
 
 
+# -- the plan --------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Slice(Generic[Unit]):
-    """A fixed stretch of a plan; `name` is the same whenever its units are."""
+class Slice:
+    """A fixed stretch of a plan, as places in it; `name` is the same whenever the ids there are.
+
+    `asked` is for whom it is done, where several share a plan, such as scorers.
+    """
 
     name: str
-    units: Sequence[Unit]
+    at: Sequence[int]
+    asked: tuple[str, ...] = ()
+
+    def of(self, units: Sequence[Unit]) -> list[Unit]:
+        """Its units."""
+        return [units[at] for at in self.at]
+
+    @property
+    def work(self) -> int:
+        """How much is to be done: its units, once for each who asked."""
+        return len(self.at) * max(1, len(self.asked))
 
 
-def cut(units: Sequence[Unit], size: int, key: Callable[[Unit], str]) -> list[Slice[Unit]]:
-    """The plan in slices of `size`, each named by its place and a hash of its ids."""
-    slices = []
-    for start in range(0, len(units), size):
-        part = units[start : start + size]
-        slices.append(Slice(f"{start // size:06d}-{content_id(*map(key, part))[:12]}", part))
-    return slices
+def left(
+    ids: NDArray[np.bytes_], missing: NDArray[np.bool_], size: int, share: tuple[int, int] = (0, 1)
+) -> list[Slice]:
+    """The slices of `size` units that have any missing; where a plan grew, the rest of one as a slice of its own.
 
-
-def rest(part: Slice[Unit], done: Collection[str], key: Callable[[Unit], str]) -> Slice[Unit] | None:
-    """What of a slice is not done: all of it, nothing (None), or some, as where a plan grew."""
-    left = [unit for unit in part.units if key(unit) not in done]
-    if len(left) in (0, len(part.units)):
-        return part if left else None
-    return cut(left, len(left), key)[0]
-
-
-def run(
-    units: Sequence[Unit],
-    *,
-    key: Callable[[Unit], str],
-    done: Collection[str],
-    size: int,
-    work: Callable[[Slice[Unit]], None],
-    progress: Progress,
-    name: str,
-) -> int:
-    """Works off every slice that has units left, and says how many units were computed.
-
-    `work` commits its own slice, or what of it is not done yet.
+    `share` (i, n) are those number i, i + n, ... of all slices, done or not.
     """
-    computed = 0
-    ready = sum(key(unit) in done for unit in units)
-    with progress.task(name, len(units), ready) as bar:
-        for part in cut(units, size, key):
-            left = rest(part, done, key)
-            if left is None:
-                continue
-            work(left)
-            computed += len(left.units)
-            bar.advance(len(left.units))
-    return computed
+    found = []
+    for number in range(share[0], -(-len(ids) // size), share[1]):
+        start, end = number * size, min((number + 1) * size, len(ids))
+        here = missing[start:end]
+        if here.all():
+            found.append(Slice(_name(number, ids[start:end]), range(start, end)))
+        elif here.any():
+            at = (start + np.flatnonzero(here)).tolist()
+            found.append(Slice(_name(0, ids[at]), at))
+    return found
+
+
+def _name(number: int, ids: NDArray[np.bytes_]) -> str:
+    return f"{number:06d}-{content_id(*(name.decode() for name in ids))[:12]}"
+
+
+# -- the work --------------------------------------------------------------------------------------------------------
+
+
+class Worker(Protocol[Found]):
+    """Does slices one after the other, with all that it needs loaded, and commits each by itself."""
+
+    def __call__(self, part: Slice, following: Slice | None) -> Sequence[Found]:
+        """Computes a slice, which may be committed, and the following one read, while others are computed."""
+
+    def settle(self) -> None:
+        """Waits until everything that was computed is committed. Raises what went wrong there."""
+
+
+class Job(Protocol[Found]):
+    """What is to be done with a plan: small, so that it can be sent to another process, which loads what it takes."""
+
+    run: Run
+    command: str
+    title: str
+
+    def committed(self, part: Slice) -> bool:
+        """Whether somebody has done this slice since the plan was made."""
+
+    def begin(self, progress: Progress) -> AbstractContextManager[Worker[Found]]:
+        """Loads what it takes, and lets go of it at the end."""
+
+
+# -- where it runs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Here:
+    """In this process: the whole plan, or share (i, n) of it."""
+
+    shard: tuple[int, int] = (0, 1)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nobody else has a share."""
+        return self.shard[1] == 1
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """On Ray, with so many workers; None is one for each device that there is."""
+
+    workers: int | None = None
+    whole = True
+    shard = (0, 1)
+
+
+Place = Here | OnRay
+
+
+@dataclass(frozen=True)
+class Asked(Generic[Found]):
+    """A job and what is left of its plan here; `total` and `done` count units, of the whole plan."""
+
+    job: Job[Found]
+    parts: Sequence[Slice]
+    total: int
+    done: int
+
+
+def run(asked: Asked[Found], progress: Progress, place: Place) -> list[Found]:
+    """Works off what is left, if anything, and gives what the worker found. Everything is committed when it returns."""
+    if not asked.parts:
+        return []
+    if isinstance(place, OnRay):
+        from aifeedback_dpo import ray_engine
+
+        return ray_engine.run(asked, progress, place.workers)
+    return _here(asked, progress, place)
+
+
+def _here(asked: Asked[Found], progress: Progress, place: Here) -> list[Found]:
+    job, found = asked.job, list[Found]()
+    own = sum(part.work for part in asked.parts)
+    total, done = (asked.total, asked.done) if place.whole else (own, 0)
+    others = workers.at_work(job.run, job.command) if place.whole else []
+    if others:
+        progress.note(f"{others[0]} is at work on this run as well; the work is shared between the two")
+    parts = _from_elsewhere(asked.parts) if others else asked.parts
+    with (
+        workers.working(job.run, job.command, place.shard, own) as said,
+        job.begin(progress) as worker,
+        progress.task(job.title, total, done) as bar,
+    ):
+        for part, following in zip_longest(parts, parts[1:]):
+            if not job.committed(part):
+                told = worker(part, following)
+                said.worker.told += [one.image_id for one in told]
+                found += told
+            said.advance(part.work)
+            bar.advance(part.work)
+        worker.settle()
+    return found
+
+
+def _from_elsewhere(parts: Sequence[Slice]) -> Sequence[Slice]:
+    """The same slices from another one on, so that processes that share a plan seldom meet."""
+    start = int(content_id("start", os.getpid()), 16) % len(parts)
+    return [*parts[start:], *parts[:start]]

@@ -1,14 +1,17 @@
 """Stage 1: prompts to pictures to pairs. Pairs are drawn before anyone has seen a score, so every judge gets the same."""
 
-import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+
+import pyarrow as pa
 
 from aifeedback_dpo import engine, models, prompts
 from aifeedback_dpo.errors import ModelMissing, UserError
-from aifeedback_dpo.models import sampling
-from aifeedback_dpo.records import IMPORTED, pair_id, prompt_id
+from aifeedback_dpo.lookup import absent
+from aifeedback_dpo.models import sampling, shots
+from aifeedback_dpo.models.shots import Shots
+from aifeedback_dpo.records import IMPORTED, PAIRS, pair_id, prompt_id
 from aifeedback_dpo.seeds import derive, uniform
 from aifeedback_dpo.settings import Drawer, Model, Recipe
 from aifeedback_dpo.store import Run
@@ -18,7 +21,10 @@ BYTES_PER_PIXEL = 1.2
 
 @dataclass(frozen=True)
 class Plan:
-    """What `ddpo generate` would do. `revisions` has a model's name and exact revision; `missing` says why it is unknown."""
+    """What `ddpo generate` would do, or has done.
+
+    `revisions` has a model's name and exact revision; `missing` says why it is unknown.
+    """
 
     prompts: int
     images: int
@@ -39,8 +45,7 @@ def plan(run: Run) -> Plan:
     try:
         known = {source.identity.name: source.identity.revision for source in sources_of(run)}
         if prompts.at_hand(run):  # where they are still on the hub, nothing has been drawn for them either
-            there = run.done("images")
-            done = sum(shot.image_id in there for shot in shots_of(run))
+            done = int((~absent(shots_of(run).ids, run.ids("images"))).sum())
     except ModelMissing as error:
         missing = str(error)
     return Plan(
@@ -58,45 +63,50 @@ def _wanted(run: Run) -> int:
     return len(prompts.read(run).train) if run.recipe.prompts.source == IMPORTED else run.recipe.prompts.train
 
 
-def generate(run: Run, progress: engine.Progress) -> Plan:
+def generate(run: Run, progress: engine.Progress, place: engine.Place | None = None) -> Plan:
     """Commits the prompts, the pictures that are missing, and the pairs. Running it again does nothing twice.
 
-    Raises ModelMissing, before anything is written, where weights or prompts are not here or cannot be used.
+    A shard does its share, and the one that finds all pictures there commits the pairs. Raises ModelMissing, before anything
+    is written, where weights or prompts are not here or cannot be used; UserError for a model that is not what it was.
     """
-    sources = sources_of(run)
+    place = place or engine.Here()
     if prompts.at_hand(run) is None:
         progress.note(f"Reading prompts of {run.recipe.prompts.source}")
-    shots = shots_of(run)
-    _check_raters(run)
+    check(run)
+    every, sources = shots_of(run), sources_of(run)
     facts = {
         "models": {source.identity.name: source.identity.revision for source in sources},
         "seed": run.recipe.seed,
-        "images": len(shots),
+        "images": len(every),
     }
-    done = run.done("images")
-    begun = False
-    for at, source in enumerate(sources):
-        own = [shot for k, shot in enumerate(shots) if k % run.recipe.generate.candidates % len(sources) == at]
-        if any(shot.image_id not in done for shot in own):
-            progress.note(f"Loading {source.identity.name}")
-            model = models.load(source.model)
-            if not begun:  # a model that cannot be loaded leaves no run that was made by it
-                _begin(run, facts)
-                begun = True
-            title = "Generating images" if len(sources) == 1 else f"Generating images with {source.identity.name}"
-            sampling.take(run, model, own, progress, name=title)
-            del model
-            gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
-    if not begun:
-        _begin(run, facts)
-    _commit_pairs(run, shots)
-    run.record("generate", "done", **facts)
+    asked = [one for one in _drawings(run, every, place) if one.parts]
+    for one in asked:
+        models.check(one.job.source)  # a model that cannot be used leaves no run that was made by it
+    prompts.commit(run)
+    run.record("generate", "running", **facts)
+    for one in asked:
+        engine.run(one, progress, place)
+    if not absent(every.ids, run.ids("images")).any():
+        _commit_pairs(run, every)
+        run.record("generate", "done", **facts)
     return plan(run)
 
 
-def _begin(run: Run, facts: dict[str, Any]) -> None:
-    prompts.commit(run)
-    run.record("generate", "running", **facts)
+def _drawings(run: Run, every: Shots, place: engine.Place) -> Iterator["engine.Asked[str]"]:
+    """What each source has to draw."""
+    for number, source in enumerate(every.sources):
+        own = every.drawn_by(number)
+        if own:
+            parts, done = sampling.left(run, own, place.shard)
+            several = f" with {source.identity.name}" if len(every.sources) > 1 else ""
+            job = sampling.Drawing(run, own, source.model, f"Generating images{several}")
+            yield engine.Asked(job, parts, len(own), done)
+
+
+def check(run: Run) -> None:
+    """Raises what keeps `generate` from drawing, as far as can be told without a model: ModelMissing, UserError."""
+    models.unchanged(run, [source.identity for source in sources_of(run)])
+    _check_raters(run)
 
 
 def _check_raters(run: Run) -> None:
@@ -111,15 +121,15 @@ def _check_raters(run: Run) -> None:
         )
 
 
-def sources_of(run: Run) -> list[sampling.Source]:
+def sources_of(run: Run) -> list[shots.Source]:
     """The models that draw: the pool, or the recipe's one."""
-    return [sampling.source(run.recipe, drawer) for drawer in run.recipe.generate.pool or (run.recipe.model,)]
+    return [shots.source(run.recipe, drawer) for drawer in run.recipe.generate.pool or (run.recipe.model,)]
 
 
-def shots_of(run: Run) -> list[sampling.Shot]:
+def shots_of(run: Run) -> Shots:
     """Every candidate of every train prompt, in order."""
     sources, texts = sources_of(run), prompts.read(run).train
-    return sampling.plan(texts, sources, run_seed=run.recipe.seed, candidates=run.recipe.generate.candidates)
+    return shots.plan(texts, sources, run_seed=run.recipe.seed, candidates=run.recipe.generate.candidates)
 
 
 def _pixels(recipe: Recipe, drawer: Model) -> int:
@@ -130,30 +140,26 @@ def _pixels(recipe: Recipe, drawer: Model) -> int:
     return (own.width or recipe.generate.width or 512) * (own.height or recipe.generate.height or 512)
 
 
-def _commit_pairs(run: Run, shots: list[sampling.Shot]) -> None:
+def _commit_pairs(run: Run, every: Shots) -> None:
     """`generate.pairs` of all candidates two by two, by a seeded draw; which of the two is `a` is a draw as well."""
-    by_prompt: dict[str, list[str]] = {}
-    for shot in shots:
-        by_prompt.setdefault(prompt_id(shot.prompt), []).append(shot.image_id)
-    count = _pairs_per_prompt(run)
-    rows = []
-    for prompt, images in by_prompt.items():
-        every = list(combinations(images, 2))
-        drawn = sorted(every, key=lambda pair: derive(run.recipe.seed, "pair", *pair))[:count]
-        for first, second in drawn:
-            a, b = (first, second) if uniform(run.recipe.seed, "side", first, second) < 0.5 else (second, first)
-            rows.append(
-                {
-                    "pair_id": pair_id(a, b),
-                    "prompt_id": prompt,
-                    "image_a": a,
-                    "image_b": b,
-                    "chosen_by": f"seeded draw of {count} from {len(every)}",
-                }
-            )
-    done = run.done("pairs")
-    if any(row["pair_id"] not in done for row in rows):
-        run.commit("pairs", rows, "all")
+    count, seed = _pairs_per_prompt(run), run.recipe.seed
+    images = every.ids.reshape(len(every.prompts), -1)
+    two_by_two = list(combinations(range(images.shape[1]), 2))
+    chosen_by = f"seeded draw of {count} from {len(two_by_two)}"
+    columns: dict[str, list[str]] = {name: [] for name in PAIRS.names}
+    for text, row in zip(every.prompts, images, strict=True):
+        names = [name.decode() for name in row]
+        drawn = [(names[one], names[other]) for one, other in two_by_two]
+        if count < len(drawn):
+            drawn.sort(key=lambda pair: derive(seed, "pair", *pair))
+        prompt = prompt_id(text)
+        for first, second in drawn[:count]:
+            a, b = (first, second) if uniform(seed, "side", first, second) < 0.5 else (second, first)
+            for name, value in zip(PAIRS.names, (pair_id(a, b), prompt, a, b, chosen_by), strict=True):
+                columns[name].append(value)
+    table = pa.table(columns, schema=PAIRS)
+    if absent(table["pair_id"], run.ids("pairs")).any():
+        run.commit("pairs", table, "all")
 
 
 def _pairs_per_prompt(run: Run) -> int:

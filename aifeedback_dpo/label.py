@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from aifeedback_dpo import engine, judges, preferences, scorers, votes
+from aifeedback_dpo import engine, judges, preferences, scorers, votes, workers
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.judges import Asked
+from aifeedback_dpo.lookup import Lookup, absent, find
+from aifeedback_dpo.pairs import Pairs
 from aifeedback_dpo.preferences import Column
-from aifeedback_dpo.records import CONSENSUS, HUMAN
+from aifeedback_dpo.records import CONSENSUS, HUMAN, packed_ids
 from aifeedback_dpo.scorers import PairJudge, Scorer, asking, presence, scoring
 from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run, decode_image
-
-Pairs = Sequence[Mapping[str, str]]  # rows of the table `pairs`
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Labels:
-    """The judges' rows, counted, and the pictures that could not be read."""
+    """The judges' rows, counted, and the pictures that could not be read.
+
+    `left` is what other shards have still to do, in pictures and pairs to look at; until it is nothing nobody is judged.
+    """
 
     judged: list[Judged] = field(default_factory=list)
     unreadable: list[scoring.Unreadable] = field(default_factory=list)
+    left: int = 0
 
 
 def joined(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> tuple[Run, Asked]:
@@ -58,14 +64,12 @@ def joined(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> tuple[R
 def plan(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> Plan:
     """Counts, without loading a scorer."""
     run, asked = joined(run, names, judge)
-    pairs = run.rows("pairs")
-    images = {image for pair in pairs for image in (pair["image_a"], pair["image_b"])}
-    known = {pair["pair_id"] for pair in pairs}
+    pairs = Pairs.read(run)
     return Plan(
         pairs=len(pairs),
-        images=len(images),
-        scored={name: len(images & run.done("scores", name)) for name in asked.scorers},
-        answered={name: len(known & run.done("answers", name)) for name in asked.pairwise},
+        images=len(pairs.images),
+        scored={name: int((~absent(pairs.images, run.ids("scores", name))).sum()) for name in asked.scorers},
+        answered={name: int((~absent(pairs.ids, run.ids("answers", name))).sum()) for name in asked.pairwise},
         judges=[
             *([HUMAN] if run.recipe.label.raters else []),
             *asked.scorers,
@@ -75,48 +79,88 @@ def plan(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> Plan:
     )
 
 
-def label(run: Run, names: Sequence[str], progress: engine.Progress, judge: Sequence[str] = ()) -> Labels:
+def label(
+    run: Run,
+    names: Sequence[str],
+    progress: engine.Progress,
+    judge: Sequence[str] = (),
+    place: engine.Place | None = None,
+) -> Labels:
     """Scores what is not scored yet and writes each judge's preferences; in the embedded world the raters vote as well.
 
-    All scorers are loaded before the first one is asked. Raises UserError for a judge nobody knows or a run without pairs.
+    All scorers are loaded before the first one is asked. A shard scores its share, and the one that finds everything scored
+    writes the preferences. Raises UserError for a judge nobody knows or a run without pairs.
     """
-    opened = run
-    run, asked = joined(run, names, judge)
-    pairs = run.rows("pairs")
-    if not pairs:
-        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` or `ddpo import` first")
-    text = {row["prompt_id"]: row["prompt"] for row in run.rows("prompts")}
-    prompts = {pair[side]: text[pair["prompt_id"]] for pair in pairs for side in ("image_a", "image_b")}
-    run.need(prompts)
-    if run.parts("votes"):
-        votes.need_people(run)
-    _need_people(run, asked)
+    opened, place = run, place or engine.Here()
+    run, asked, pairs = check(run, names, judge)
+    prompts = pairs.captions(run)
     loaded, judging = _load(run, asked, progress)
     for name, scorer in (loaded | judging).items():  # who joins is in the recipe once it has scored
         known = presence.revisions(name, _weights(run, name))
         opened.record(f"label/{name}", "running", scorer=scorer.recipe, weights=known, **_taken(opened, name, scorer))
-    judged: list[Judged] = []
-
-    def spent(name: str, seconds: float, pictures: int) -> None:
-        opened.add(f"label/{name}", seconds=seconds, pictures=pictures)
-
+    scored = scoring.Scoring(
+        opened,
+        {name: _weights(run, name) for name in loaded},
+        {name: scorer.recipe for name, scorer in loaded.items()},
+        prompts,
+        counted=True,
+        loaded=loaded,
+    )
+    interviews = [
+        asking.Asking(opened, name, _weights(run, name), judge.recipe, pairs, prompts, loaded=judge)
+        for name, judge in judging.items()
+    ]
     try:
-        unreadable = scoring.score(run, loaded, prompts, progress, spent)
+        unreadable = engine.run(scoring.asked(scored, place.shard), progress, place) if loaded else []
+        for interview in interviews:
+            unreadable += engine.run(asking.asked(interview, place.shard), progress, place)
     except UserError:
         for name in loaded:
             opened.record(f"label/{name}", "failed")
         raise
+    if not place.whole and (left := _left(run, scored, interviews, pairs)):
+        return Labels([], _once(unreadable), left)
+    scoring.warn(scored, progress)
+    judged: list[Judged] = []
     if run.recipe.label.raters == "simulated":  # before the scorers' preferences, which may be fitted on these
         voted, unseen = _vote(run, pairs, prompts, progress)
         judged.append(voted)
         unreadable += unseen
     judged += [_prefer(run, name, scorer, pairs) for name, scorer in loaded.items()]
-    for name, answering in judging.items():
-        unreadable += asking.ask(run, name, answering, pairs, prompts, progress, spent)
-        judged.append(_answered(run, name, answering, pairs))
+    judged += [_answered(run, name, answering, pairs) for name, answering in judging.items()]
     if asked.consensus:
         judged.append(_consensus(run, asked.consensus, pairs))
-    return Labels(judged, list({found.image_id: found for found in unreadable}.values()))
+    return Labels(judged, _once(unreadable))
+
+
+def check(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> tuple[Run, Asked, Pairs]:
+    """What is to be judged by whom. Raises what keeps `label` from it, as far as can be told without a scorer."""
+    run, asked = joined(run, names, judge)
+    pairs = Pairs.read(run)
+    if not len(pairs):
+        raise UserError(f"{run.root} has no pairs yet; run `ddpo generate` or `ddpo import` first")
+    run.need(pairs.images)
+    if run.parts("votes"):
+        votes.need_people(run)
+    _need_people(run, asked)
+    presence.demand({name: _weights(run, name) for name in (*asked.scorers, *asked.pairwise)})
+    return run, asked, pairs
+
+
+def _once(unreadable: Sequence[scoring.Unreadable]) -> list[scoring.Unreadable]:
+    return list({found.image_id: found for found in unreadable}.values())
+
+
+def _left(run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking], pairs: Pairs) -> int:
+    """What is still to be looked at, but for the pictures that a shard has found to be unreadable."""
+    lost = packed_ids(sorted(workers.told(workers.read(run), scored.command)))
+    readable = absent(pairs.images, lost)
+    left = [
+        absent(pairs.images, scoring.scored(run, name, recipe)) & readable for name, recipe in scored.recipes.items()
+    ]
+    both = absent(pairs.a, lost) & absent(pairs.b, lost)
+    left += [absent(pairs.ids, asking.answered(run, one.name, one.recipe)) & both for one in interviews]
+    return int(sum(some.sum() for some in left))
 
 
 def _taken(run: Run, name: str, scorer: Scorer | PairJudge) -> dict[str, float]:
@@ -138,7 +182,6 @@ def _need_people(run: Run, asked: Asked) -> None:
 
 def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, Scorer], dict[str, PairJudge]]:
     """All of them, so that weights that are missing are told before anything is written."""
-    presence.demand({name: _weights(run, name) for name in (*asked.scorers, *asked.pairwise)})
     loaded: dict[str, Scorer] = {}
     judging: dict[str, PairJudge] = {}
     for name in (*asked.scorers, *asked.pairwise):
@@ -153,7 +196,7 @@ def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, 
 def _prefer(run: Run, name: str, scorer: Scorer, pairs: Pairs) -> Judged:
     """A scorer's preferences, by its slope: a number of the recipe, one fitted on people, or its own; or else by order."""
     values = scoring.scores(run, name, scorer.recipe)
-    score_a, score_b = (np.array([values.get(pair[side], np.nan) for pair in pairs]) for side in ("image_a", "image_b"))
+    score_a, score_b = (_of(values, side) for side in (pairs.a, pairs.b))
     weights, tie_band = _weights(run, name), run.recipe.label.tie_band
     slope, source = scorer.preference.slope, scorer.preference.why
     if weights.slope == "human":
@@ -165,9 +208,17 @@ def _prefer(run: Run, name: str, scorer: Scorer, pairs: Pairs) -> Judged:
     return _commit(run, name, pairs, p_a, score_a - score_b, how)
 
 
+def _of(values: Lookup[float], ids: NDArray[np.bytes_]) -> Column:
+    """A number for each id, NaN where there is none."""
+    at = find(values.ids, ids)
+    numbers = np.append(np.asarray(values.values_in_order, np.float64), np.nan)
+    return numbers[at]  # -1, which is not there, is the last
+
+
 def _fitted(run: Run, name: str, difference: Column, pairs: Pairs) -> tuple[float, str]:
     try:
-        fit = preferences.fit_slope(difference, _column(run, HUMAN, pairs), [pair["prompt_id"] for pair in pairs])
+        prompts = [name.decode() for name in pairs.prompts]
+        fit = preferences.fit_slope(difference, _column(run, HUMAN, pairs), prompts)
     except UserError as error:
         raise UserError(f"label.scorers.{name}.slope=human: {error}") from error
     return fit.slope, f"fitted on {fit.votes} {run.recipe.title(HUMAN)} votes, standard error {fit.error:.2g}"
@@ -175,8 +226,8 @@ def _fitted(run: Run, name: str, difference: Column, pairs: Pairs) -> tuple[floa
 
 def _answered(run: Run, name: str, judge: PairJudge, pairs: Pairs) -> Judged:
     answers = asking.answers(run, name, judge.recipe)
-    told = [answers[pair["pair_id"]].p_a if pair["pair_id"] in answers else None for pair in pairs]
-    p_a = np.array([np.nan if choice is None else choice for choice in told], dtype=np.float64)
+    choices = [np.nan if said.p_a is None else said.p_a for said in answers.values()]
+    p_a = _of(Lookup(list(answers), np.array(choices, np.float64)), pairs.ids)
     return _commit(run, name, pairs, p_a, p_a - 0.5, "asked in both orders; a tie where they disagree")
 
 
@@ -194,8 +245,8 @@ def _consensus(run: Run, members: Sequence[str], pairs: Pairs) -> Judged:
 
 def _column(run: Run, judge: str, pairs: Pairs) -> Column:
     """A judge's committed p_a in the order of the pairs; NaN where it has none."""
-    known = {row["pair_id"]: row["p_a"] for row in run.rows("preferences", ["pair_id", "p_a"], judge)}
-    return np.array([known.get(pair["pair_id"], np.nan) for pair in pairs], dtype=np.float64)
+    said = run.read("preferences", ["pair_id", "p_a"], judge)
+    return _of(Lookup(said["pair_id"], said["p_a"].to_numpy()), pairs.ids)
 
 
 def _vote(
@@ -207,7 +258,7 @@ def _vote(
     utilities: dict[str, float] = {}
     unseen: list[scoring.Unreadable] = []
     with progress.task("Simulated raters vote", len(prompts)) as bar:
-        for image_id, data in run.images(prompts.keys()):
+        for image_id, data in run.images(list(prompts)):
             scene = grammar.parse(prompts[image_id])
             if scene is None:
                 raise UserError(
@@ -243,19 +294,21 @@ def _commit(
 ) -> Judged:
     """Writes a judge's preferences, without the missing ones, and notes who made them how. Counts what was written."""
     p_a = p_a.astype(np.float32).astype(np.float64)
-    rows = [
+    there = ~np.isnan(p_a)
+    count = int(there.sum())
+    who = np.array(annotators, object) if annotators else np.full(len(pairs), judge, object)
+    rows = pa.table(
         {
-            "pair_id": pair["pair_id"],
-            "judge": judge,
-            "p_a": float(p_a[at]),
-            "margin": float(margin[at]),
-            "annotator": annotators[at] if annotators else judge,
-            "votes": votes,
-            "rule": rule,
+            "pair_id": pa.array(pairs.ids[there], pa.binary()).cast(pa.string()),
+            "judge": pa.array([judge] * count, pa.string()),
+            "p_a": pa.array(p_a[there], pa.float32()),
+            "margin": pa.array(margin[there], pa.float32()),
+            "annotator": pa.array(who[there], pa.string()),
+            "votes": pa.array(np.full(count, votes), pa.int32()),
+            "seconds": pa.nulls(count, pa.float32()),
+            "rule": pa.array([rule] * count, pa.string()),
         }
-        for at, pair in enumerate(pairs)
-        if not np.isnan(p_a[at])
-    ]
+    )
     run.commit("preferences", rows, "current", judge)
     run.record(f"label/{judge}", "done", rule=rule, pairs=len(rows), **facts)
     return Judged(

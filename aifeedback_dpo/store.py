@@ -27,17 +27,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
-from aifeedback_dpo.parts import NEWER, UPDATE, Album, album, read_part
-from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, hub_schema
+from aifeedback_dpo.lookup import absent
+from aifeedback_dpo.parts import NEWER, UPDATE, Album, BrokenFile, album, read_part
+from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, Ids, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
 EXIF = ("JPEG", "TIFF", "MPO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # and no EPS, for which Pillow calls Ghostscript
+LARGEST = 64 * 2**20  # pixels of a picture once unpacked
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without any
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "webp": {"format": "WEBP", "lossless": True, "method": 0},
+    "png": {"format": "PNG", "compress_level": 1},
+    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+}
+UNTOLD = "Restore it, or delete it: the tables stay, and only what made them is not told any more"
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 
 
@@ -75,6 +87,15 @@ class Run:
         key = KEYS[table]
         return {value for part in self.scan(table, [key], name) for value in part.column(key).to_pylist()}
 
+    def ids(self, table: str, name: str | None = None) -> NDArray[np.bytes_]:
+        """The same, packed; as they lie, and twice where two parts hold one."""
+        key = KEYS[table]
+        return packed_ids(self.read(table, [key], name).column(key))
+
+    def has(self, table: str, part: str, name: str | None = None) -> bool:
+        """Whether the part of that name is committed."""
+        return self._part(table, part, name).exists()
+
     def images(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Encoded pictures by id, in stored order, a part at a time. For slice after slice take an `album` once."""
         return self.album().images(wanted)
@@ -83,12 +104,13 @@ class Run:
         """Where each picture lies that is committed now."""
         return album(self.parts("images"))
 
-    def need(self, images: Collection[str]) -> None:
+    def need(self, images: Ids) -> None:
         """Raises DataError unless all of these images are in the run."""
-        there = self.done("images")
-        if lost := [image_id for image_id in images if image_id not in there]:
+        wanted = packed_ids(images)
+        if len(lost := wanted[absent(wanted, self.ids("images"))]):
+            first = lost[0].decode()
             raise DataError(
-                f"{len(lost)} images of the pairs are not in the run (first: {lost[0]}); run `ddpo generate` again"
+                f"{len(lost)} images of the pairs are not in the run (first: {first}); run `ddpo generate` again"
             )
 
     def labels(self, judge: str) -> str:
@@ -105,8 +127,11 @@ class Run:
             content = pa.Table.from_pylist(list(rows), schema)
         else:
             content = rows.select(schema.names).cast(schema)
-        path = self.root / table / (name or "") / f"part-{part}.parquet"
+        path = self._part(table, part, name)
         self.write(path, lambda file: pq.write_table(content, file, compression="zstd", write_page_checksum=True))
+
+    def _part(self, table: str, part: str, name: str | None) -> Path:
+        return self.root / table / (name or "") / f"part-{part}.parquet"
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -184,39 +209,61 @@ class Run:
             return {"schema_version": SCHEMA_VERSION, "made_by": {}}
         try:
             manifest = dict(json.loads(path.read_text()))
-            manifest["made_by"].items()
+            manifest["made_by"] = {work: dict(entry) for work, entry in manifest["made_by"].items()}
             version = int(manifest["schema_version"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is no manifest ({error}); restore it, or start a new run") from error
+            raise BrokenFile(path, f"is no manifest ({error})", UNTOLD) from error
         if version > SCHEMA_VERSION:
-            raise DataError(f"{path} {NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION)}. {UPDATE}")
+            raise BrokenFile(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
         return manifest
 
     def record(self, work: str, status: str, **facts: Any) -> None:
         """Notes in the manifest that a piece of work began (`running`) or ended (`done`), with what made it."""
-        manifest = self.manifest()
-        entry = manifest["made_by"].get(work, {})
-        made = {"status": status, **provenance.versions(), **facts}
-        stamp = "started" if status == "running" else "finished"
-        manifest["made_by"][work] = {**entry, **made, stamp: provenance.now()}
-        saved, recipe = self.saved(), self.recipe
-        if saved and recipe.train.name:  # policies that are kept apart leave the run's own settings as they are
-            recipe = recipe.model_copy(update={"train": saved.train})
-        if saved != recipe:
-            self.write_text(self.root / "recipe.yaml", config.dump(recipe))
-            self.write_text(self.root / "README.md", records.card(recipe.name, recipe.about))
-        self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        with self._manifest_at_hand() as manifest:
+            entry = manifest["made_by"].get(work, {})
+            made = {"status": status, **provenance.versions(), **facts}
+            stamp = "started" if status == "running" else "finished"
+            manifest["made_by"][work] = {**entry, **made, stamp: provenance.now()}
+            saved, recipe = self.saved(), self.recipe
+            if saved and recipe.train.name:  # policies that are kept apart leave the run's own settings as they are
+                recipe = recipe.model_copy(update={"train": saved.train})
+            if saved:
+                recipe = _with_scorers_of(saved, recipe)
+            if saved != recipe:
+                self.write_text(self.root / "recipe.yaml", config.dump(recipe))
+                self.write_text(self.root / "README.md", records.card(recipe.name, recipe.about))
 
     def add(self, work: str, **amounts: float) -> None:
         """Adds to what a piece of work has taken so far, by its entry in the manifest."""
-        manifest = self.manifest()
-        entry = manifest["made_by"].setdefault(work, {})
-        entry |= {name: entry.get(name, 0) + amount for name, amount in amounts.items()}
-        self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        with self._manifest_at_hand() as manifest:
+            entry = manifest["made_by"].setdefault(work, {})
+            entry |= {name: entry.get(name, 0) + amount for name, amount in amounts.items()}
+
+    @contextlib.contextmanager
+    def _manifest_at_hand(self) -> Iterator[dict[str, Any]]:
+        """The manifest, to be changed and written back; other processes wait meanwhile, so that none undoes another's."""
+        with contextlib.ExitStack() as held:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((self.root / ".manifest.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise disk_error(error, self.root) from error
+            manifest = self.manifest()
+            yield manifest
+            self.write_text(self.root / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
     def saved(self) -> Recipe | None:
         """The recipe in the folder, if any."""
         return saved_recipe(self.root)
+
+
+def _with_scorers_of(saved: Recipe, recipe: Recipe) -> Recipe:
+    """The recipe with the scorers that another process has added to the run's since it was opened."""
+    label = recipe.label
+    added = {name: weights for name, weights in saved.label.scorers.items() if name not in label.scorers}
+    return recipe.model_copy(update={"label": label.model_copy(update={"scorers": {**label.scorers, **added}})})
 
 
 def saved_recipe(root: Path) -> Recipe | None:
@@ -268,15 +315,25 @@ def sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def encode_image(image: Image.Image) -> bytes:
-    """As lossless WebP."""
+def encode_image(image: Image.Image, kind: str = "webp") -> bytes:
+    """As lossless WebP, as PNG, or as JPEG of quality 95 with all its colours."""
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=True, method=0)
+    image.save(buffer, **ENCODINGS[kind])
     return buffer.getvalue()
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """As RGB, the right way up where EXIF says so. Raises OSError for bytes that are no picture."""
-    picture = Image.open(io.BytesIO(data))
-    upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
-    return upright.convert("RGB")
+    """As RGB, the right way up where EXIF says so, of FORMATS alone.
+
+    Raises OSError, and nothing else, for bytes that are no picture, are damaged, or would be enormous once unpacked.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > LARGEST:
+                raise OSError(f"{picture.width} x {picture.height} pixels, more than a picture should have")
+            upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
+            return upright.convert("RGB")
+    except OSError:
+        raise
+    except Exception as error:  # Pillow on damaged files raises whatever its plugins do, and on bombs no OSError
+        raise OSError(str(error) or type(error).__name__) from error

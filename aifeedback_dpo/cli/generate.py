@@ -1,11 +1,13 @@
 """ddpo generate"""
 
+import os
 from dataclasses import asdict
 
 import typer
 
-from aifeedback_dpo.cli import options
+from aifeedback_dpo.cli import launch, options, places
 from aifeedback_dpo.cli.options import DryRun, Json, Models, Overrides, Recipe, RunFolder
+from aifeedback_dpo.cli.places import Engine, Shard, Workers
 
 
 @options.guarded
@@ -14,6 +16,9 @@ def generate(
     model: Models = None,
     recipe: Recipe = None,
     run: RunFolder = None,
+    shard: Shard = None,
+    engine: Engine = "local",
+    workers: Workers = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -21,13 +26,26 @@ def generate(
 
     With several models, each draws its share of every prompt's candidates; the first is the one that `ddpo train` trains.
 
-    Stopped at any moment and run again, it goes on where it was and ends with the same images.
+    Stopped at any moment and run again, it goes on where it was and ends with the same images; so do many machines that share
+    the work.
     """
     from aifeedback_dpo import generate as stage
+    from aifeedback_dpo.cli import processes
     from aifeedback_dpo.cli.progress import progress
 
+    launch.end_with_launcher()
+    chosen = places.chosen(shard, engine, workers, environment=os.environ)
     opened = options.open_run(run, recipe, [*options.model_overrides(model or []), *(overrides or [])])
-    plan = stage.plan(opened) if dry_run else stage.generate(opened, progress())
+    shown = progress()
+    if chosen.why:
+        shown.note(chosen.why)
+    if dry_run:
+        plan = stage.plan(opened)
+    else:
+        if chosen.processes > 1:
+            stage.check(opened)
+            processes.run(opened, "generate", [], chosen.processes, shown)
+        plan = stage.generate(opened, shown, chosen.place)
     if json:
         options.emit({"run": str(opened.root), **asdict(plan)})
     elif dry_run:
@@ -38,5 +56,9 @@ def generate(
         )
         if plan.missing:
             typer.echo(plan.missing)
+    elif left := plan.images - plan.images_done:
+        typer.echo(
+            f"{opened.root}: {left} of {plan.images} images are left to other shares; the last one makes the pairs"
+        )
     else:
         typer.echo(f"{opened.root}: {plan.images} images of {plan.prompts} prompts, {plan.pairs} pairs")

@@ -1,11 +1,13 @@
 """ddpo label"""
 
+import os
 from dataclasses import asdict
 
 import typer
 
-from aifeedback_dpo.cli import options
+from aifeedback_dpo.cli import launch, options, places
 from aifeedback_dpo.cli.options import Consensus, DryRun, Json, Overrides, Recipe, RunFolder, Scorers
+from aifeedback_dpo.cli.places import Engine, Shard, Workers
 
 
 @options.guarded
@@ -15,6 +17,9 @@ def label(
     judge: Consensus = None,
     recipe: Recipe = None,
     run: RunFolder = None,
+    shard: Shard = None,
+    engine: Engine = "local",
+    workers: Workers = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -25,10 +30,13 @@ def label(
     In the embedded world the simulated raters vote on the same pairs, as judge human.
     """
     from aifeedback_dpo import label as stage
+    from aifeedback_dpo.cli import processes
     from aifeedback_dpo.cli.progress import progress
     from aifeedback_dpo.errors import DataError
     from aifeedback_dpo.records import CONSENSUS
 
+    launch.end_with_launcher()
+    chosen = places.chosen(shard, engine, workers, environment=os.environ)
     opened = options.open_run(run, recipe, overrides)
     if dry_run:
         plan = stage.plan(opened, scorer or [], judge or [])
@@ -42,7 +50,14 @@ def label(
                 typer.echo(f"{name}: {plan.pairs - done} of {plan.pairs} pairs to ask about")
             typer.echo(f"{plan.pairs} pairs for the judges {', '.join(plan.judges)}")
         return
-    labels = stage.label(opened, scorer or [], progress(), judge or [])
+    shown = progress()
+    if chosen.why:
+        shown.note(chosen.why)
+    if chosen.processes > 1:
+        stage.check(opened, scorer or [], judge or [])
+        told = [f"--scorer={name}" for name in scorer or []] + [f"--judge={name}" for name in judge or []]
+        processes.run(opened, "label", told, chosen.processes, shown)
+    labels = stage.label(opened, scorer or [], shown, judge or [], chosen.place)
     if json:
         options.emit({"run": str(opened.root), **asdict(labels)})
     else:
@@ -52,6 +67,10 @@ def label(
             missing += f"; {judged.rule}" if judged.judge == CONSENSUS else ""
             sides = f"{judged.prefers_a} prefer a, {judged.prefers_b} prefer b, {judged.ties} ties"
             typer.echo(f"{opened.recipe.title(judged.judge)}: {sides}{missing}")
+        if labels.left:
+            typer.echo(
+                f"{opened.root}: {labels.left} scores are left to other shares; the last one makes the preferences"
+            )
     if labels.unreadable:
         listed = ", ".join(f"{found.image_id} ({found.reason})" for found in labels.unreadable[:5])
         raise DataError(f"{len(labels.unreadable)} images cannot be read and were left unscored: {listed}")

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aifeedback_dpo import engine, weights
 from aifeedback_dpo.compare import geneval, truth
 from aifeedback_dpo.compare.suites import Item
 from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.records import content_id
+from aifeedback_dpo.records import content_id, packed_ids
 from aifeedback_dpo.settings import Weights
 from aifeedback_dpo.store import Run, decode_image
 
@@ -51,14 +53,14 @@ def measure(run: Run, wanted: Mapping[str, Item], progress: engine.Progress) -> 
         detector, towers = _load(run, progress)
         album = run.album()
         with progress.task("Looking for what the prompts ask for", len(units), len(done)) as bar:
-            for part in engine.cut(list(units), PICTURES_A_PART, str):
-                if left := engine.rest(part, done, str):
-                    images = {unit: units[unit] for unit in left.units}
-                    rows = list(_look(dict(album.images(set(images.values()))), images, wanted, detector, towers))
-                    text = "".join(json.dumps(row) + "\n" for row in rows)
-                    run.write_text(folder / f"part-{left.name}.jsonl", text)
-                    known |= {row["unit"]: row["correct"] for row in rows}
-                    bar.advance(len(rows))
+            names, missing = packed_ids(list(units)), np.array([unit not in done for unit in units])
+            for part in engine.left(names, missing, PICTURES_A_PART):
+                images = {unit: units[unit] for unit in part.of(list(units))}
+                rows = list(_look(dict(album.images(set(images.values()))), images, wanted, detector, towers))
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                run.write_text(folder / f"part-{part.name}.jsonl", text)
+                known |= {row["unit"]: row["correct"] for row in rows}
+                bar.advance(len(rows))
     return {image_id: float(known[unit]) for unit, image_id in units.items()}
 
 

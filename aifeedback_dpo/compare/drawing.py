@@ -8,7 +8,7 @@ from aifeedback_dpo import engine, models
 from aifeedback_dpo.compare.policies import Entry, Policy
 from aifeedback_dpo.compare.prompt_sets import PromptSet
 from aifeedback_dpo.models import sampling
-from aifeedback_dpo.models.sampling import Shot
+from aifeedback_dpo.models.shots import Shot
 from aifeedback_dpo.records import BASE
 from aifeedback_dpo.settings import Model
 from aifeedback_dpo.store import Run
@@ -20,8 +20,8 @@ class Series:
 
     policy: Policy
     entry: Entry
-    compared: dict[str, list[Shot]]  # by prompt set
-    spread: list[list[Shot]]  # of each prompt
+    compared: dict[str, Sequence[Shot]]  # by prompt set
+    spread: list[Sequence[Shot]]  # of each prompt
 
     @property
     def shots(self) -> list[Shot]:

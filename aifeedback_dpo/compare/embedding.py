@@ -137,8 +137,9 @@ class Embedder:
         if left:
             embed = self.loaded.embed
             with self.progress.task(f"Embedding with {self.space.about}", len(set(wanted)), len(known)) as bar:
-                for part in engine.cut(left, self.run.recipe.label.images_per_part, str):
-                    found = self._embed(part.units, shelf, embed)
+                every = np.ones(len(left), np.bool_)
+                for part in engine.left(packed_ids(left), every, self.run.recipe.label.images_per_part):
+                    found = self._embed(part.of(left), shelf, embed)
                     ids, rows = packed_ids(list(found)), np.stack(list(found.values()))
                     self.run.write(
                         folder / f"part-{part.name}.npz",

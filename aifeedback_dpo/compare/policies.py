@@ -9,8 +9,8 @@ from typing import Any
 from aifeedback_dpo import config, provenance
 from aifeedback_dpo.compare.named import Kind, Named, control, known, trained_by
 from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.models import sampling
-from aifeedback_dpo.models.sampling import Shot, Source
+from aifeedback_dpo.models import shots
+from aifeedback_dpo.models.shots import Shot, Source
 from aifeedback_dpo.records import BASE, CONSENSUS
 from aifeedback_dpo.settings import Drawer
 from aifeedback_dpo.store import Run, read_policy, saved_recipe
@@ -31,9 +31,9 @@ class Entry:
     weights: Path | None = None
     described: dict[str, Any] | None = None
 
-    def shots(self, prompts: Sequence[str], images: int, run_seed: int) -> list[Shot]:
+    def shots(self, prompts: Sequence[str], images: int, run_seed: int) -> Sequence[Shot]:
         """`images` pictures of each prompt, in order; their seeds are the same for every policy."""
-        return sampling.plan(prompts, [self.source], run_seed=run_seed, candidates=images)
+        return shots.plan(prompts, [self.source], run_seed=run_seed, candidates=images)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def chosen(
     One that is not named and out of date is left out, with a note. Raises UserError where one that is named is, or is not
     trained.
     """
-    base = sampling.source(run.recipe)
+    base = shots.source(run.recipe)
     trained, labels = run.policies(), functools.cache(run.labels)
     found = [Policy(BASE, "base model", "base", (Entry(0, base),))]
     for one in named:
@@ -203,7 +203,7 @@ def _of_nobody(run: Run, one: Named, base: Source) -> Policy:
         source = replace(base, policy=one.name, policy_revision=provenance.file_hash(path.resolve())[:32])
         return Policy(one.name, one.name, "lora", (Entry(0, source, path),), None, None, None, one.path)
     drawer = Drawer(id=one.path or one.name, dtype=run.recipe.model.dtype, offload=run.recipe.model.offload)
-    source = replace(sampling.source(run.recipe, drawer), policy=one.name)
+    source = replace(shots.source(run.recipe, drawer), policy=one.name)
     return Policy(one.name, one.name, "model", (Entry(0, source),), None, None, None, one.path)
 
 

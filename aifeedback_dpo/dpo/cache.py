@@ -8,6 +8,7 @@ are: a stale one is never read, and a plan that grew computes what is new. Parts
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from aifeedback_dpo import engine
-from aifeedback_dpo.dpo.shelf import Shelf, commit, find
+from aifeedback_dpo.dpo.shelf import Shelf, commit
 from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.lookup import find
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.records import Ids, content_id, packed_ids
@@ -169,7 +171,7 @@ def _encode(
     title = "Encoding mirrored latents" if flipped else "Encoding latents"
     with model.placed("vae"), ThreadPoolExecutor() as pool, progress.task(title, _count(left)) as bar:
         for part in left:
-            wanted = [ids[place].decode() for place in part.units]
+            wanted = [ids[place].decode() for place in part.at]
             drawn = pool.map(partial(_pixels, resolution=resolution, flipped=flipped), album.images(wanted))
             names, sizes, latents = list[str](), list[Sizes](), list[Tensor]()
             while batch := list(islice(drawn, at_once)):
@@ -216,14 +218,14 @@ def _read(
     at_once = run.recipe.generate.batch_size
     with model.placed(*model.family.TEXT), progress.task("Encoding prompts", _count(left)) as bar:
         for part in left:
-            told = [rank for rank in part.units if rank]
-            found = [model.encode_negative()] if 0 in part.units else []
+            told = [rank for rank in part.at if rank]
+            found = [model.encode_negative()] if 0 in part.at else []
             for at in range(0, len(told), at_once):
                 texts = stored["prompt"].take(row_of[told[at : at + at_once]]).to_pylist()
                 found.append({name: rows.cpu() for name, rows in model.encode_prompts(texts).items()})
             rows = {name: torch.cat([some[name].cpu() for some in found]) for name in found[0]}
-            commit(run, folder, part.name, [ids[rank].decode() for rank in part.units], rows)
-            bar.advance(len(part.units))
+            commit(run, folder, part.name, [ids[rank].decode() for rank in part.at], rows)
+            bar.advance(len(part.at))
 
 
 def _left(
@@ -233,7 +235,7 @@ def _left(
     stored: pa.ChunkedArray,
     share: tuple[int, int],
     what: str,
-) -> tuple[list[engine.Slice[int]], NDArray[np.intp]]:
+) -> tuple[list[engine.Slice], NDArray[np.intp]]:
     """What this process has to do, in slices of places in `ids`; and in which stored row each of the ids is.
 
     The plan is in stored order, which no order of the pairs changes, and so a slice of images lies in few parts of the run.
@@ -253,16 +255,12 @@ def _left(
     row_of = np.zeros(len(ids), np.intp)
     row_of[plan] = rows
 
-    def key(place: int) -> str:
-        return str(ids[place].decode())
-
-    mine = engine.cut(plan.tolist(), run.recipe.generate.images_per_part, key)[share[0] :: share[1]]
-    left = (engine.rest(part, {key(place) for place in part.units if not missing[place]}, key) for part in mine)
-    return [part for part in left if part], row_of
+    parts = engine.left(ids[plan], missing[plan], run.recipe.generate.images_per_part, share)
+    return [replace(part, at=plan[part.at].tolist()) for part in parts], row_of
 
 
-def _count(parts: Sequence[engine.Slice[int]]) -> int:
-    return sum(len(part.units) for part in parts)
+def _count(parts: Sequence[engine.Slice]) -> int:
+    return sum(len(part.at) for part in parts)
 
 
 def _known(known: NDArray[np.bytes_], ids: Ids, what: str) -> NDArray[np.int64]:

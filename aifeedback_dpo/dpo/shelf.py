@@ -21,8 +21,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from aifeedback_dpo.errors import DataError, DdpoError
+from aifeedback_dpo.lookup import find
 from aifeedback_dpo.models.family import Rows
-from aifeedback_dpo.records import Ids, packed_ids
+from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.store import Run
 
 OPEN_AT_ONCE = 64  # an operating system allows a process 1,024 files, or 256
@@ -165,15 +166,6 @@ def commit(run: Run, folder: Path, name: str, ids: Sequence[str], rows: Rows) ->
     letters = torch.from_numpy(packed.view(np.uint8).reshape(len(packed), -1).copy())
     tensors = {"ids": letters, **{name: value.contiguous() for name, value in rows.items()}}
     run.write(folder / f"part-{name}.safetensors", lambda file: file.write(save(tensors)))
-
-
-def find(ids: NDArray[np.bytes_], wanted: Ids) -> NDArray[np.int64]:
-    """Where each of the wanted lies in the sorted ids; -1 where it is not there."""
-    packed = packed_ids(wanted)
-    if not len(ids):
-        return np.full(len(packed), -1)
-    ranks = np.minimum(np.searchsorted(ids, packed), len(ids) - 1)
-    return np.where(ids[ranks] == packed, ranks, -1)
 
 
 def _open(path: Path) -> tuple[Layout, NDArray[np.bytes_]]:

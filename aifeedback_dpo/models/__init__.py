@@ -1,6 +1,7 @@
 """Text-to-image models: one file a family, the only places that know a diffusers architecture. Torch-free until `load`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from aifeedback_dpo import weights
 from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.settings import Adapter, Model, Weights
+from aifeedback_dpo.store import Run
 from aifeedback_dpo.weights import Identity, LocatedFile
 
 if TYPE_CHECKING:
@@ -30,6 +32,28 @@ def identify(model: Model) -> Identity:
     vae = weights.identify(model.vae.weights, "vae").revision if model.vae else None
     merged = [[adapter_file(adapter).revision, adapter.weight] for adapter in model.adapters]
     return Identity(base.name, content_id(base.revision, vae, merged))
+
+
+def unchanged(run: Run, identities: Sequence[Identity]) -> None:
+    """Raises UserError where a model that has drawn in this run goes by the same name and is another one now."""
+    drew = run.manifest()["made_by"].get("generate", {}).get("models", {})
+    for found in identities:
+        known = drew.get(found.name, found.revision)
+        if known != found.revision and run.parts("images"):
+            raise UserError(
+                f"{found.name} is not the model that drew the pictures of {run.root}: it was {known[:12]} and is "
+                f"{found.revision[:12]} now. Put it back (of the hub: model.revision), or choose another --run"
+            )
+
+
+def check(model: Model) -> None:
+    """Raises what keeps this pipeline from being loaded, as far as can be told without loading it: ModelMissing, UserError.
+
+    Weights of the hub are fetched.
+    """
+    family_of(weights.locate(model, "pipeline").folder)
+    for adapter in model.adapters:
+        adapter_file(adapter)
 
 
 def adapter_file(adapter: Adapter) -> LocatedFile:

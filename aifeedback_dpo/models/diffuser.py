@@ -1,6 +1,6 @@
 """A loaded text-to-image model: what sampling and training need of it, the same for every family."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -35,6 +35,15 @@ SCHEDULERS = {
     "pndm": ("PNDMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Embedded prompts: a row each, in which row each is, and the one row that guidance steers away from."""
+
+    rows: Rows
+    row_of: Mapping[str, int]
+    negative: Rows
 
 
 @dataclass
@@ -149,6 +158,15 @@ class Diffuser:
         """The row that guidance steers away from; that of no prompt is also what a dropped caption is trained as."""
         return self.family.encode_negative(self.pipeline, prompt, self.device)
 
+    def read(self, prompts: Sequence[str], negative_prompt: str, *, at_once: int) -> Captions:
+        """The embeddings of different prompts, `at_once` at a time, and of what guidance steers away from."""
+        self._get_ready()  # outside inference mode, in which weights that move could not be trained any more
+        unique = list(dict.fromkeys(prompts))
+        found = [self.encode_prompts(unique[at : at + at_once]) for at in range(0, len(unique), at_once)]
+        rows = {name: torch.cat([some[name] for some in found]) for name in found[0]}
+        row_of = {prompt: row for row, prompt in enumerate(unique)}
+        return Captions(rows, row_of, self.encode_negative(negative_prompt))
+
     def sample(
         self,
         prompts: Sequence[str],
@@ -157,18 +175,19 @@ class Diffuser:
         steps: int,
         guidance: float,
         negative_prompt: str = "",
+        captions: Captions | None = None,
         width: int | None = None,
         height: int | None = None,
     ) -> list[Image.Image]:
-        """One picture a prompt; its seed alone decides its noise, drawn on the CPU so that every device starts alike."""
-        self._get_ready()  # outside inference mode, in which weights that move could not be trained any more
-        unique = list(dict.fromkeys(prompts))
-        rows = [unique.index(prompt) for prompt in prompts]
-        encoded = {name: value[rows] for name, value in self.encode_prompts(unique).items()}
-        negative = {
-            name: value.expand(len(rows), *value.shape[1:])
-            for name, value in self.encode_negative(negative_prompt).items()
-        }
+        """One picture a prompt; its seed alone decides its noise, drawn on the CPU so that every device starts alike.
+
+        What has been read is in `captions`, with the negative prompt; else all of it is read now.
+        """
+        captions = captions or self.read(prompts, negative_prompt, at_once=len(prompts))
+        self._get_ready()
+        rows = [captions.row_of[prompt] for prompt in prompts]
+        encoded = {name: value[rows] for name, value in captions.rows.items()}
+        negative = {name: value.expand(len(rows), *value.shape[1:]) for name, value in captions.negative.items()}
         with torch.no_grad():  # inference mode would leave a network that is sharded unable to train on
             pictures: list[Image.Image] = self.pipeline(
                 **self.family.arguments(encoded, negative, guidance=guidance),

@@ -1,116 +1,126 @@
-"""Prompts, seeds and a model in, committed pictures out: what `generate` and `compare` both do."""
+"""Shots and a model in, committed pictures out: what `generate` and `compare` both do.
 
+While the denoiser draws a batch, the one before is encoded and the part before is written. The prompts of a slice are read
+once, and together, so that a picture does not depend on what was drawn before its slice.
+"""
+
+import gc
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from aifeedback_dpo import engine
-from aifeedback_dpo.models import identify
-from aifeedback_dpo.records import BASE, content_id, prompt_id
-from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.settings import Drawer, Model, Recipe
-from aifeedback_dpo.store import Run, encode_image
-from aifeedback_dpo.weights import Identity
+from aifeedback_dpo import engine, models, overlap
+from aifeedback_dpo.lookup import absent
+from aifeedback_dpo.models.shots import Shot, Shots
+from aifeedback_dpo.overlap import Behind
+from aifeedback_dpo.records import packed_ids, prompt_id
+from aifeedback_dpo.settings import Model
+from aifeedback_dpo.store import Run, decode_image, encode_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from aifeedback_dpo.models.diffuser import Diffuser
+    from aifeedback_dpo.models.diffuser import Captions, Diffuser
 
-
-T = TypeVar("T")
+ENCODERS = 4  # threads; a slice's pictures are few
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One picture to take: everything that decides its pixels."""
+class Drawing:
+    """Takes the shots of one source; `weights` are the policy's. A model that is at hand is used, or else it is loaded."""
 
-    prompt: str
-    seed: int
-    policy: str
-    policy_revision: str
-    model: str
-    revision: str
-    dtype: str
-    steps: int
-    guidance: float
-    width: int | None
-    height: int | None
-    scheduler: str | None = None
-    negative_prompt: str | None = None
+    run: Run
+    shots: Sequence[Shot]
+    source: Model
+    title: str
+    weights: Path | None = None
+    command: str = "generate"
+    model: "Diffuser | None" = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which loads a model of its own."""
+        return self.__dict__ | {"model": None}
+
+    def committed(self, part: engine.Slice) -> bool:
+        return self.run.has("images", part.name, self._folder)
+
+    @contextmanager
+    def begin(self, progress: engine.Progress) -> Iterator["_Camera"]:
+        model = self.model
+        if model is None:
+            progress.note(f"Loading {self.source.id}")
+            model = models.load(self.source)
+        with ExitStack() as open_now:
+            open_now.enter_context(model.policy(self.weights))
+            open_now.enter_context(model.scheduler(self.shots[0].scheduler))
+            pool = open_now.enter_context(ThreadPoolExecutor(ENCODERS, "encode"))
+            behind = open_now.enter_context(Behind())
+            yield _Camera(self, model, pool, behind, progress)
+        del model
+        if self.model is None:
+            gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
+
+    def write(self, part: engine.Slice, rows: Sequence["Future[dict[str, Any]]"]) -> None:
+        """Commits the pictures of a slice once all are encoded."""
+        self.run.commit("images", [row.result() for row in rows], part.name, self._folder)
 
     @property
-    def image_id(self) -> str:
-        """Of all of the above but the names, which only say where a model was found; None is what the model's folder says."""
-        made_by = asdict(self)
-        del made_by["model"], made_by["policy"]
-        for key in ("scheduler", "negative_prompt"):
-            if made_by[key] is None:
-                del made_by[key]
-        return content_id("image", made_by)
+    def _folder(self) -> str:
+        return self.shots[0].policy.replace("/", "-")
 
 
-@dataclass(frozen=True)
-class Source:
-    """What draws: a model at a revision, the policy on top of it, and how it samples."""
+class _Camera:
+    """Draws slices; batches are as large as fit."""
 
-    model: Model
-    identity: Identity
-    steps: int
-    guidance: float
-    width: int | None
-    height: int | None
-    scheduler: str | None
-    negative_prompt: str
-    policy: str = BASE
-    policy_revision: str = ""
+    def __init__(
+        self, job: Drawing, model: "Diffuser", pool: ThreadPoolExecutor, behind: Behind, progress: engine.Progress
+    ) -> None:
+        self.job, self.model, self.pool, self.behind, self.progress = job, model, pool, behind, progress
+        self.size = self.at_once = job.run.recipe.generate.batch_size
 
-    def shot(self, prompt: str, k: int, *, run_seed: int) -> Shot:
-        """Candidate k of a prompt. Its seed comes from the run, the prompt and k: policies are compared on equal noise."""
-        return Shot(
-            prompt=prompt,
-            seed=derive(run_seed, prompt_id(prompt), k),
-            policy=self.policy,
-            policy_revision=self.policy_revision,
-            model=self.identity.name,
-            revision=self.identity.revision,
-            dtype=self.model.dtype,
-            steps=self.steps,
-            guidance=self.guidance,
-            width=self.width,
-            height=self.height,
-            scheduler=self.scheduler,
-            negative_prompt=self.negative_prompt or None,
+    def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[engine.Finding]:
+        shots = part.of(self.job.shots)
+        captions = self.model.read(
+            [shot.prompt for shot in shots], shots[0].negative_prompt or "", at_once=self.at_once
         )
+        rows = []
+        at = 0
+        while at < len(shots):
+            now = shots[at : at + self.size]
+            pictures = self._fitting(lambda now=now: sample(self.model, now, captions))
+            if pictures is not None:
+                rows += [
+                    self.pool.submit(_row, shot, picture, self.model.scheduler_name, self.job.run)
+                    for shot, picture in zip(now, pictures, strict=True)
+                ]
+                at += len(now)
+        self.behind.call(lambda: self.job.write(part, rows))
+        return []
+
+    def settle(self) -> None:
+        self.behind.settle()
+
+    def _fitting(self, draw: Callable[[], "list[Image.Image]"]) -> "list[Image.Image] | None":
+        """What it draws, or None where that took too much memory: the next batches are half as large."""
+        try:
+            return draw()
+        except RuntimeError as error:
+            self.size = overlap.halved(self.size, error)
+        overlap.let_go()
+        self.progress.note(f"out of memory: going on with generate.batch_size={self.size}")
+        return None
 
 
-def source(recipe: Recipe, drawer: Model | None = None) -> Source:
-    """The recipe's model, or one of its pool, with its settings. Raises ModelMissing where its revision cannot be told."""
-    model, settings = drawer or recipe.model, recipe.generate
-    own = drawer if isinstance(drawer, Drawer) else Drawer(id=model.id)
-    return Source(
-        model=model,
-        identity=identify(model),
-        steps=_first(own.steps, settings.steps),
-        guidance=_first(own.guidance, settings.guidance),
-        width=_first(own.width, settings.width),
-        height=_first(own.height, settings.height),
-        scheduler=_first(own.scheduler, settings.scheduler),
-        negative_prompt=settings.negative_prompt,
-    )
-
-
-def _first(own: T | None, shared: T) -> T:
-    return shared if own is None else own
-
-
-def plan(prompts: Sequence[str], sources: Sequence[Source], *, run_seed: int, candidates: int) -> list[Shot]:
-    """`candidates` shots a prompt; with several sources, candidate k is of source k modulo their number."""
-    return [
-        sources[k % len(sources)].shot(prompt, k, run_seed=run_seed) for prompt in prompts for k in range(candidates)
-    ]
+def left(run: Run, shots: Sequence[Shot], share: tuple[int, int] = (0, 1)) -> tuple[list[engine.Slice], int]:
+    """The slices of a share that have pictures not in the run yet; and how many of all these shots are."""
+    ids = shots.ids if isinstance(shots, Shots) else packed_ids([shot.image_id for shot in shots])
+    missing = absent(ids, run.ids("images"))
+    parts = engine.left(ids, missing, run.recipe.generate.images_per_part, share)
+    return parts, int((~missing).sum())
 
 
 def take(
@@ -121,36 +131,15 @@ def take(
     *,
     name: str,
     weights: Path | None = None,
-) -> int:
-    """Takes and commits the shots that are not in the run yet, all of one source; `weights` are the policy's.
-
-    Gives how many were taken.
-    """
-    settings = run.recipe.generate
-
-    def work(part: engine.Slice[Shot]) -> None:
-        rows: list[dict[str, Any]] = []
-        for start in range(0, len(part.units), settings.batch_size):
-            shots_now = part.units[start : start + settings.batch_size]
-            rows += [
-                _row(shot, picture, model) for shot, picture in zip(shots_now, sample(model, shots_now), strict=True)
-            ]
-        run.commit("images", rows, part.name, shots[0].policy.replace("/", "-"))
-
-    with model.policy(weights), model.scheduler(shots[0].scheduler):
-        return engine.run(
-            shots,
-            key=lambda shot: shot.image_id,
-            done=run.done("images"),
-            size=settings.images_per_part,
-            work=work,
-            progress=progress,
-            name=name,
-        )
+) -> None:
+    """Takes and commits, here and now, the shots that are not in the run yet, all of one source."""
+    parts, done = left(run, shots)
+    job = Drawing(run, shots, Model(id=model.identity.name), name, weights, command="compare", model=model)
+    engine.run(engine.Asked(job, parts, len(shots), done), progress, engine.Here())
 
 
-def sample(model: "Diffuser", shots: Sequence[Shot]) -> list["Image.Image"]:
-    """The pictures of a batch of one source; each prompt of it is encoded once."""
+def sample(model: "Diffuser", shots: Sequence[Shot], captions: "Captions | None" = None) -> list["Image.Image"]:
+    """The pictures of a batch of one source; prompts that have not been read are read first."""
     first = shots[0]
     return model.sample(
         [shot.prompt for shot in shots],
@@ -158,24 +147,29 @@ def sample(model: "Diffuser", shots: Sequence[Shot]) -> list["Image.Image"]:
         steps=first.steps,
         guidance=first.guidance,
         negative_prompt=first.negative_prompt or "",
+        captions=captions,
         width=first.width,
         height=first.height,
     )
 
 
-def _row(shot: Shot, picture: "Image.Image", model: "Diffuser") -> dict[str, Any]:
+def _row(shot: Shot, picture: "Image.Image", scheduler: str, run: Run) -> dict[str, Any]:
+    kind = run.recipe.generate.format
+    data = encode_image(picture, kind)
+    stored = decode_image(data) if shot.lossy else picture
+    image_id = shot.image_id
     return {
-        "image_id": shot.image_id,
+        "image_id": image_id,
         "prompt_id": prompt_id(shot.prompt),
-        "image": {"bytes": encode_image(picture), "path": f"{shot.image_id}.webp"},
-        "pixel_sha256": hashlib.sha256(picture.tobytes()).hexdigest(),
+        "image": {"bytes": data, "path": f"{image_id}.{kind}"},
+        "pixel_sha256": hashlib.sha256(stored.tobytes()).hexdigest(),
         "policy": shot.policy,
         "model": shot.model,
         "revision": shot.revision,
         "seed": shot.seed,
         "steps": shot.steps,
         "guidance": shot.guidance,
-        "scheduler": model.scheduler_name,
+        "scheduler": scheduler,
         "width": picture.width,
         "height": picture.height,
     }

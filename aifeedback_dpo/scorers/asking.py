@@ -1,65 +1,125 @@
 """Committed pairs in, committed answers of a pairwise judge out. A pair is asked once, ever."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo import engine
+from aifeedback_dpo import engine, overlap, scorers
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.scorers import Answer, PairJudge, scoring
-from aifeedback_dpo.scorers.scoring import Spent, Unreadable, reason
+from aifeedback_dpo.lookup import absent
+from aifeedback_dpo.pairs import Pairs, Row
+from aifeedback_dpo.records import packed_ids
+from aifeedback_dpo.scorers import Answer, PairJudge
+from aifeedback_dpo.scorers.scoring import Unreadable, clock, reason
+from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run, decode_image
 
-Pair = Mapping[str, str]  # a row of the table `pairs`
 
+@dataclass(frozen=True)
+class Asking:
+    """Asks a pairwise judge about pairs; `prompts` are by image id. One that is loaded is used, or else it is loaded.
 
-def ask(
-    run: Run,
-    name: str,
-    judge: PairJudge,
-    pairs: Sequence[Pair],
-    prompts: Mapping[str, str],
-    progress: engine.Progress,
-    spent: Spent = scoring.nobody,
-) -> list[Unreadable]:
-    """Asks about the pairs that this judge, with this very recipe, has not been asked about; `prompts` are by image id.
-
-    A pair of which a picture cannot be read is not asked about; the picture is given back. Its time is told as that of
-    scorers is, each pair as two pictures.
+    A pair of which a picture cannot be read is not asked about; the picture is given back. The time that it takes is added to
+    its entry in the manifest, each pair as two pictures.
     """
-    unreadable: dict[str, Unreadable] = {}
-    album = run.album()
 
-    def work(part: engine.Slice[Pair]) -> None:
-        encoded = dict(album.images({image_id for pair in part.units for image_id in _sides(pair)}))
-        rows, began = [], scoring.clock()
-        size = run.recipe.label.batch_size
-        for start in range(0, len(part.units), size):
-            shown = _readable(part.units[start : start + size], encoded, unreadable)
-            if not shown:
-                continue
-            texts = [prompts[pair["image_a"]] for pair, _, _ in shown]
-            told = judge.ask([a for _, a, _ in shown], [b for _, _, b in shown], texts)
+    run: Run
+    name: str
+    weights: ScorerWeights
+    recipe: str
+    pairs: Pairs
+    prompts: Mapping[str, str]
+    command: str = "label"
+    loaded: PairJudge | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which loads a judge of its own."""
+        return self.__dict__ | {"loaded": None}
+
+    @property
+    def title(self) -> str:
+        return f"Asking {self.name}"
+
+    def part(self, part: engine.Slice) -> str:
+        """What the answers about a slice are called."""
+        return f"{self.recipe[:8]}-{part.name}"
+
+    def committed(self, part: engine.Slice) -> bool:
+        return self.run.has("answers", self.part(part), self.name)
+
+    @contextmanager
+    def begin(self, progress: engine.Progress) -> Iterator["_Interview"]:
+        judge = self.loaded
+        if judge is None:
+            progress.note(f"Loading {self.name}")
+            judge = scorers.load_judge(self.name, self.weights)
+        yield _Interview(self, judge, progress)
+
+
+class _Interview:
+    """Asks about slices; batches are as large as fit."""
+
+    def __init__(self, job: Asking, judge: PairJudge, progress: engine.Progress) -> None:
+        self.job, self.judge, self.progress = job, judge, progress
+        self.album, self.size = job.run.album(), job.run.recipe.label.batch_size
+
+    def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[Unreadable]:
+        job, pairs, unreadable = self.job, part.of(self.job.pairs), dict[str, Unreadable]()
+        encoded = dict(self.album.images({image_id for pair in pairs for image_id in _sides(pair)}))
+        rows, began, at = list[dict[str, object]](), clock(), 0
+        while at < len(pairs):
+            shown = _readable(pairs[at : at + self.size], encoded, unreadable)
+            told = self._ask(shown) if shown else []
+            if told is not None:
+                for (pair, _, _), said in zip(shown, told, strict=True):
+                    rows.append(_row(job.name, self.judge, pair["pair_id"], said))
+                at += self.size
+        if rows:
+            job.run.commit("answers", rows, job.part(part), job.name)
+            job.run.add(f"label/{job.name}", seconds=clock() - began, pictures=2 * len(rows))
+        return list(unreadable.values())
+
+    def settle(self) -> None:
+        pass
+
+    def _ask(self, shown: "Sequence[Shown]") -> list[Answer] | None:
+        """The answers, or None where that took too much memory: the next batches are half as large."""
+        texts = [self.job.prompts[pair["image_a"]] for pair, _, _ in shown]
+        try:
+            told = self.judge.ask([a for _, a, _ in shown], [b for _, _, b in shown], texts)
+        except RuntimeError as error:
+            self.size = overlap.halved(self.size, error)
+        else:
             if len(told) != len(shown):
                 raise UserError(
-                    f"judge {name} gave {len(told)} answers about {len(shown)} pairs; it must give one a pair"
+                    f"judge {self.job.name} gave {len(told)} answers about {len(shown)} pairs; it must give one a pair"
                 )
-            rows += [_row(name, judge, pair["pair_id"], said) for (pair, _, _), said in zip(shown, told, strict=True)]
-        if rows:
-            seconds = scoring.clock() - began
-            run.commit("answers", rows, f"{judge.recipe[:8]}-{part.name}", name)
-            spent(name, seconds, 2 * len(rows))
+            return told
+        overlap.let_go()
+        self.progress.note(f"out of memory: {self.job.name} goes on with {self.size} pairs at a time")
+        return None
 
-    engine.run(
-        pairs,
-        key=lambda pair: pair["pair_id"],
-        done=set(answers(run, name, judge.recipe)),
-        size=run.recipe.label.images_per_part,
-        work=work,
-        progress=progress,
-        name=f"Asking {name}",
-    )
-    return list(unreadable.values())
+
+Shown = tuple[Row, Image.Image, Image.Image]
+
+
+def asked(job: Asking, share: tuple[int, int] = (0, 1)) -> engine.Asked[Unreadable]:
+    """The job with what is left of it: pairs that this judge, with this very recipe, has not been asked about."""
+    missing = absent(job.pairs.ids, answered(job.run, job.name, job.recipe))
+    parts = engine.left(job.pairs.ids, missing, job.run.recipe.label.images_per_part, share)
+    return engine.Asked(job, parts, len(job.pairs), int((~missing).sum()))
+
+
+def answered(run: Run, name: str, recipe: str) -> NDArray[np.bytes_]:
+    """The ids of the pairs that this judge, with this recipe, has been asked about."""
+    rows = run.read("answers", ["pair_id", "recipe"], name)
+    return packed_ids(rows.filter(pc.equal(rows["recipe"], recipe))["pair_id"])
 
 
 def answers(run: Run, name: str, recipe: str) -> dict[str, Answer]:
@@ -71,13 +131,11 @@ def answers(run: Run, name: str, recipe: str) -> dict[str, Answer]:
     }
 
 
-def _sides(pair: Pair) -> tuple[str, str]:
+def _sides(pair: Row) -> tuple[str, str]:
     return pair["image_a"], pair["image_b"]
 
 
-def _readable(
-    pairs: Sequence[Pair], encoded: Mapping[str, bytes], unreadable: dict[str, Unreadable]
-) -> list[tuple[Pair, Image.Image, Image.Image]]:
+def _readable(pairs: Sequence[Row], encoded: Mapping[str, bytes], unreadable: dict[str, Unreadable]) -> list[Shown]:
     pictures: dict[str, Image.Image] = {}
     for image_id in dict.fromkeys(image_id for pair in pairs for image_id in _sides(pair)):
         try:

@@ -85,6 +85,17 @@ class Pictures(Sequence[Image.Image]):
             self._tensors[recipe] = _carry_out(recipe, self._images)
         return self._tensors[recipe]
 
+    def part(self, start: int, end: int) -> "Pictures":
+        """Some of them, with what has been carried out, as a batch of their own."""
+        some = Pictures(self._images[start:end])
+        some._tensors = {recipe: rows[start:end] for recipe, rows in self._tensors.items()}
+        return some
+
+    @property
+    def carried_out(self) -> set[PixelRecipe]:
+        """The recipes that somebody has asked for."""
+        return set(self._tensors)
+
     def __len__(self) -> int:
         return len(self._images)
 

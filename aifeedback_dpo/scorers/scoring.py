@@ -1,20 +1,35 @@
-"""Committed pictures in, committed scores out: what `label` and `compare` both do. A score is computed once, ever."""
+"""Committed pictures in, committed scores out: what `label` and `compare` both do. A score is computed once, ever.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+One pass: a picture is decoded once for all scorers, and what they share (resized pixels, a tower) is computed once. While the
+towers look at a batch, the next one is decoded and resized, the next part is read, and the one before is written.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
-from aifeedback_dpo import engine
+from aifeedback_dpo import engine, overlap, scorers
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.lookup import Lookup, absent, find
+from aifeedback_dpo.overlap import Behind
+from aifeedback_dpo.parts import Album
+from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.scorers import Scorer
+from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run, decode_image
 
-Spent = Callable[[str, float, int], None]
-"""Told after each part: a scorer's name, its seconds, and for how many pictures. What has not been committed is not told."""
+if TYPE_CHECKING:
+    from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe
+
 clock = perf_counter
 
 
@@ -31,69 +46,214 @@ def reason(error: OSError) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:80]
 
 
-def nobody(name: str, seconds: float, pictures: int) -> None:
-    """Keeps no time."""
+@dataclass(frozen=True)
+class Scoring:
+    """Has scorers, by name, look at pictures (image id -> prompt). Those that are loaded are used, or else they are loaded.
+
+    Each commits parts of its own. With `counted`, what each took is added to its entry in the manifest: seconds of its own
+    `score`, in which the first of those that share a tower pays for it, and an equal share of opening pictures.
+    """
+
+    run: Run
+    weights: Mapping[str, ScorerWeights]
+    recipes: Mapping[str, str]
+    prompts: Mapping[str, str]
+    counted: bool = False
+    command: str = "label"
+    loaded: Mapping[str, Scorer] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which loads scorers of its own."""
+        return self.__dict__ | {"loaded": None}
+
+    @property
+    def title(self) -> str:
+        return f"Scoring with {', '.join(self.recipes)}"
+
+    def part(self, name: str, part: engine.Slice) -> str:
+        """What a scorer's part of a slice is called."""
+        return f"{self.recipes[name][:8]}-{part.name}"
+
+    def committed(self, part: engine.Slice) -> bool:
+        return all(self.run.has("scores", self.part(name, part), name) for name in part.asked)
+
+    @contextmanager
+    def begin(self, progress: engine.Progress) -> Iterator["_Panel"]:
+        loaded = self.loaded or {}
+        for name, weights in self.weights.items() if self.loaded is None else ():
+            progress.note(f"Loading {name}")
+            loaded = {**loaded, name: scorers.load(name, weights)}
+            if loaded[name].recipe != self.recipes[name]:
+                raise UserError(
+                    f"scorer {name} is another one on this machine: its weights, or the versions here, differ"
+                )
+        with ExitStack() as open_now:
+            reader = open_now.enter_context(ThreadPoolExecutor(1, "read"))
+            behind = open_now.enter_context(Behind())
+            yield _Panel(self, loaded, reader, behind, progress)
+
+    def write(self, name: str, part: engine.Slice, rows: pa.Table, seconds: float) -> None:
+        """Commits a scorer's scores of a slice, and what they took."""
+        self.run.commit("scores", rows, self.part(name, part), name)
+        if self.counted:
+            self.run.add(f"label/{name}", seconds=seconds, pictures=len(rows))
+
+
+class _Panel:
+    """Looks at slices; batches are as large as fit."""
+
+    def __init__(
+        self,
+        job: Scoring,
+        loaded: Mapping[str, Scorer],
+        reader: ThreadPoolExecutor,
+        behind: Behind,
+        progress: engine.Progress,
+    ) -> None:
+        self.job, self.loaded, self.reader, self.behind, self.progress = job, loaded, reader, behind, progress
+        self.ids = packed_ids(job.prompts.ids if isinstance(job.prompts, Lookup) else list(job.prompts))
+        self.album: Album = job.run.album()
+        self.read: dict[str, Future[dict[str, bytes]]] = {}
+        self.sizes = dict.fromkeys(loaded, job.run.recipe.label.batch_size)
+        self.recipes: set[PixelRecipe] = set()
+
+    def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[Unreadable]:
+        encoded = self._reading(part).result()
+        del self.read[part.name]
+        if following:
+            self._reading(following)
+        names, size = self._names(part), self.job.run.recipe.label.batch_size
+        batches = [names[at : at + size] for at in range(0, len(names), size)]
+        found: dict[str, dict[str, float]] = {name: {} for name in part.asked}
+        seconds, unreadable = dict.fromkeys(part.asked, 0.0), list[Unreadable]()
+        for pictures, seen, lost, took in overlap.ahead(partial(self._open, some, encoded) for some in batches):
+            unreadable += lost
+            if not seen:
+                continue
+            texts = [self.job.prompts[image_id] for image_id in seen]
+            for name in part.asked:
+                began = clock()
+                numbers = self._ask(name, pictures, texts)
+                seconds[name] += clock() - began + took / len(part.asked)
+                found[name] |= dict(zip(seen, map(float, numbers), strict=True))
+            self.recipes |= pictures.carried_out
+        for name in part.asked:
+            if found[name]:
+                rows = self._rows(name, found[name])
+                self.behind.call(partial(self.job.write, name, part, rows, seconds[name]))
+        return unreadable
+
+    def settle(self) -> None:
+        self.behind.settle()
+
+    def _names(self, part: engine.Slice) -> list[str]:
+        return [name.decode() for name in self.ids[part.at]]
+
+    def _reading(self, part: engine.Slice) -> "Future[dict[str, bytes]]":
+        """The encoded pictures of a slice, under way."""
+        if part.name not in self.read:
+            self.read[part.name] = self.reader.submit(lambda: dict(self.album.images(self._names(part))))
+        return self.read[part.name]
+
+    def _open(
+        self, image_ids: Sequence[str], encoded: Mapping[str, bytes]
+    ) -> "tuple[Pictures, list[str], list[Unreadable], float]":
+        """The pictures that open, resized as the scorers want them; their ids; those that do not; and the seconds it took."""
+        from aifeedback_dpo.scorers.pixels import Pictures
+
+        began, lost, images = clock(), list[Unreadable](), {}
+        for image_id in image_ids:
+            try:
+                images[image_id] = decode_image(encoded[image_id])
+            except OSError as error:
+                lost.append(Unreadable(image_id, reason(error)))
+        pictures = Pictures.of(list(images.values()))
+        for recipe in list(self.recipes) if images else ():
+            pictures.tensor(recipe)
+        return pictures, list(images), lost, clock() - began
+
+    def _ask(self, name: str, pictures: "Pictures", texts: Sequence[str]) -> NDArray[np.float32]:
+        """A scorer's numbers for a batch, in pieces where it does not fit into memory."""
+        found, at = list[NDArray[np.float32]](), 0
+        while at < len(pictures):
+            end = at + self.sizes[name]
+            some = pictures if at == 0 and end >= len(pictures) else pictures.part(at, end)
+            try:
+                numbers = self.loaded[name].score(some, texts[at:end])
+            except RuntimeError as error:
+                self.sizes[name] = overlap.halved(min(self.sizes[name], len(some)), error)
+            else:
+                found.append(checked(name, numbers, len(some)))
+                at += len(some)
+                continue
+            overlap.let_go()
+            self.progress.note(f"out of memory: {name} goes on with batches of {self.sizes[name]} pictures")
+        return np.concatenate(found)
+
+    def _rows(self, name: str, found: Mapping[str, float]) -> pa.Table:
+        scorer = self.loaded[name]
+        values = np.array(list(found.values()), np.float32)
+        columns = {
+            "image_id": pa.array(list(found), pa.string()),
+            "scorer": pa.array([name] * len(found), pa.string()),
+            "recipe": pa.array([scorer.recipe] * len(found), pa.string()),
+            "score": pa.array(values, pa.float32(), mask=np.isnan(values)),
+            "truncated": pa.array([self.job.prompts[image_id] in scorer.truncated for image_id in found], pa.bool_()),
+        }
+        return pa.table(columns)
+
+
+def asked(job: Scoring, share: tuple[int, int] = (0, 1)) -> "engine.Asked[Unreadable]":
+    """The job with what is left of it: pictures that these scorers, with these very weights, have not scored yet."""
+    ids = packed_ids(job.prompts.ids if isinstance(job.prompts, Lookup) else list(job.prompts))
+    size, found, done = job.run.recipe.label.images_per_part, dict[str, engine.Slice](), 0
+    for name, recipe in job.recipes.items():
+        missing = absent(ids, scored(job.run, name, recipe))
+        done += int((~missing).sum())
+        # scorers that lack the same pictures look at them together, which after a kill may not be all of them
+        for part in engine.left(ids, missing, size, share):
+            found[part.name] = replace(part, asked=(*found.get(part.name, part).asked, name))
+    parts = sorted(found.values(), key=lambda part: part.at[0])
+    return engine.Asked(job, parts, len(ids) * len(job.recipes), done)
 
 
 def score(
-    run: Run,
-    loaded: Mapping[str, Scorer],
-    prompts: Mapping[str, str],
-    progress: engine.Progress,
-    spent: Spent = nobody,
+    run: Run, loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress
 ) -> list[Unreadable]:
-    """Scores the pictures (image id -> prompt) that these scorers, by name, with these very weights, have not scored yet.
-
-    One pass: a picture is decoded once for all scorers, and what they share (resized pixels, a tower) is computed once.
-    Each commits parts of its own. A picture that cannot be read is left unscored and given back. A scorer's time is that of
-    its own `score`, in which the first of those that share a tower pays for it, and an equal share of opening pictures.
-    """
-    if not loaded:
-        return []
-    unreadable: dict[str, Unreadable] = {}
-    done = {name: set(scores(run, name, scorer.recipe)) & prompts.keys() for name, scorer in loaded.items()}
-    task = f"Scoring with {', '.join(loaded)}"
-    album = run.album()
-    with progress.task(task, len(prompts) * len(loaded), sum(map(len, done.values()))) as bar:
-        for part in engine.cut(list(prompts), run.recipe.label.images_per_part, str):
-            left = {name: engine.rest(part, done[name], str) for name in loaded}
-            ready = {name: stretch for name, stretch in left.items() if stretch is not None}
-            if not ready:
-                continue
-            encoded = dict(album.images({image_id for stretch in ready.values() for image_id in stretch.units}))
-            # scorers that lack the same pictures look at them together, which after a kill may not be all of them
-            for names in _alike(ready):
-                stretch = ready[names[0]]
-                asked, seconds = {name: loaded[name] for name in names}, dict.fromkeys(names, 0.0)
-                found = _score(run, asked, stretch.units, encoded, prompts, unreadable, seconds)
-                for name in names:
-                    if found[name]:
-                        rows = [_row(name, loaded[name], *pair, prompts[pair[0]]) for pair in found[name].items()]
-                        run.commit("scores", rows, f"{loaded[name].recipe[:8]}-{stretch.name}", name)
-                        spent(name, seconds[name], len(rows))
-                    bar.advance(len(stretch.units))
-    _warn(run, loaded, prompts, progress)
-    return list(unreadable.values())
+    """Scores, here and now, the pictures (image id -> prompt) that are not scored yet; gives those that cannot be read."""
+    recipes = {name: scorer.recipe for name, scorer in loaded.items()}
+    job = Scoring(run, {}, recipes, prompts, command="compare", loaded=loaded)
+    unreadable = engine.run(asked(job), progress, engine.Here())
+    warn(job, progress)
+    return unreadable
 
 
-def scores(run: Run, name: str, recipe: str) -> dict[str, float]:
+def scored(run: Run, name: str, recipe: str) -> NDArray[np.bytes_]:
+    """The ids of the pictures that this scorer, with this recipe, has looked at."""
+    rows = run.read("scores", ["image_id", "recipe"], name)
+    return packed_ids(rows.filter(pc.equal(rows["recipe"], recipe))["image_id"])
+
+
+def scores(run: Run, name: str, recipe: str) -> Lookup[float]:
     """Image id -> score, of this scorer with this recipe; NaN where it has none to give.
 
     Pictures of one prompt with the very same pixels have one score, the first's: in another batch a network may round its
     last digit otherwise, and a tie would become a win.
     """
-    rows = run.rows("scores", ["image_id", "recipe", "score"], name)
-    found = {
-        row["image_id"]: float("nan") if row["score"] is None else row["score"]
-        for row in rows
-        if row["recipe"] == recipe
-    }
-    first: dict[tuple[str, str], float] = {}
-    for row in run.rows("images", ["image_id", "prompt_id", "pixel_sha256"]):
-        if row["image_id"] in found:
-            seen = first.setdefault((row["prompt_id"], row["pixel_sha256"]), found[row["image_id"]])
-            found[row["image_id"]] = seen
-    return found
+    rows = run.read("scores", ["image_id", "recipe", "score"], name)
+    rows = rows.filter(pc.equal(rows["recipe"], recipe))
+    ids, values = packed_ids(rows["image_id"]), np.array(rows["score"].to_numpy(), np.float64)
+    pictures = run.read("images", ["image_id", "prompt_id", "pixel_sha256"])
+    at = find(ids, pictures["image_id"])
+    looks = pc.binary_join_element_wise(
+        pictures["prompt_id"], pictures["pixel_sha256"], "/", null_handling="replace", null_replacement=""
+    )
+    codes = pc.dictionary_encode(looks).combine_chunks()
+    codes = (codes.indices if len(codes) else pa.array([], pa.int32())).to_numpy(zero_copy_only=False)
+    _, first, same = np.unique(codes[at >= 0], return_index=True, return_inverse=True)
+    at = at[at >= 0]
+    values[at] = values[at[first[same]]]
+    return Lookup(ids, values)
 
 
 def checked(name: str, numbers: object, count: int) -> NDArray[np.float32]:
@@ -109,66 +269,16 @@ def checked(name: str, numbers: object, count: int) -> NDArray[np.float32]:
     return numbers
 
 
-def _alike(left: Mapping[str, engine.Slice[str]]) -> list[list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name, stretch in left.items():
-        groups.setdefault(stretch.name, []).append(name)
-    return list(groups.values())
-
-
-def _score(
-    run: Run,
-    loaded: Mapping[str, Scorer],
-    image_ids: Sequence[str],
-    encoded: Mapping[str, bytes],
-    prompts: Mapping[str, str],
-    unreadable: dict[str, Unreadable],
-    seconds: dict[str, float],
-) -> dict[str, dict[str, float]]:
-    """Scorer -> image id -> number, batch by batch; notes the pictures that would not open, and adds to the seconds."""
-    from aifeedback_dpo.scorers.pixels import Pictures
-
-    found: dict[str, dict[str, float]] = {name: {} for name in loaded}
-    size = run.recipe.label.batch_size
-    for start in range(0, len(image_ids), size):
-        images: dict[str, Image.Image] = {}
-        began = clock()
-        for image_id in image_ids[start : start + size]:
-            try:
-                images[image_id] = decode_image(encoded[image_id])
-            except OSError as error:
-                unreadable[image_id] = Unreadable(image_id, reason(error))
-        if not images:
-            continue
-        pictures, texts = Pictures.of(list(images.values())), [prompts[image_id] for image_id in images]
-        opening = (clock() - began) / len(loaded)
-        for name, scorer in loaded.items():
-            began = clock()
-            numbers = checked(name, scorer.score(pictures, texts), len(images))
-            seconds[name] += clock() - began + opening
-            found[name] |= dict(zip(images, map(float, numbers), strict=True))
-    return found
-
-
-def _row(name: str, scorer: Scorer, image_id: str, number: float, prompt: str) -> dict[str, object]:
-    return {
-        "image_id": image_id,
-        "scorer": name,
-        "recipe": scorer.recipe,
-        "score": None if np.isnan(number) else number,
-        "truncated": prompt in scorer.truncated,
-    }
-
-
 def truncated(run: Run, name: str, recipe: str, prompts: Mapping[str, str]) -> int:
     """How many of these prompts (image id -> prompt) were cut when they were scored, in this command or before."""
-    rows = run.rows("scores", ["image_id", "recipe", "truncated"], name)
-    cut = (row["image_id"] for row in rows if row["truncated"] and row["recipe"] == recipe)
+    rows = run.read("scores", ["image_id", "recipe", "truncated"], name)
+    cut = rows.filter(pc.and_(rows["truncated"], pc.equal(rows["recipe"], recipe)))["image_id"].to_pylist()
     return len({prompts[image_id] for image_id in cut if image_id in prompts})
 
 
-def _warn(run: Run, loaded: Mapping[str, Scorer], prompts: Mapping[str, str], progress: engine.Progress) -> None:
-    texts = len(set(prompts.values()))
-    for name, scorer in loaded.items():
-        if cut := truncated(run, name, scorer.recipe, prompts):
+def warn(job: Scoring, progress: engine.Progress) -> None:
+    """Says which scorers have cut prompts."""
+    for name, recipe in job.recipes.items():
+        if cut := truncated(job.run, name, recipe, job.prompts):
+            texts = len(set(job.prompts.values()))
             progress.note(f"{name}: {cut} of {texts} prompts are longer than it reads and were cut")

@@ -109,6 +109,10 @@ class Generate(Settings):
     pool: tuple[Drawer, ...] = ()
     width: Side | None = None
     height: Side | None = None
+    format: Literal["webp", "png", "jpeg"] = Field(
+        "webp",
+        description="how pictures are kept; webp and png lose nothing, jpeg (quality 95, 4:4:4) makes other pictures",
+    )
     batch_size: Count = 8
     images_per_part: Count = 64
 

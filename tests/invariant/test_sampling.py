@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from aifeedback_dpo import config, models
-from aifeedback_dpo.models import sampling
+from aifeedback_dpo.models import sampling, shots as shooting
 from aifeedback_dpo.settings import Model
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = ["a red circle", "three green squares", "a blue cross above a red square"]
-SOURCE = sampling.source(config.load("shapes", ["generate.steps=6", "generate.guidance=2.5"]))
+SOURCE = shooting.source(config.load("shapes", ["generate.steps=6", "generate.guidance=2.5"]))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def shots():
-    return sampling.plan(PROMPTS, [SOURCE], run_seed=0, candidates=3)
+    return shooting.plan(PROMPTS, [SOURCE], run_seed=0, candidates=3)
 
 
 def pixels(pictures):
@@ -46,11 +46,11 @@ def test_candidates_and_prompts_have_seeds_of_their_own(shots):
 
 def test_policies_start_from_the_same_noise_and_have_ids_of_their_own(shots):
     policy = replace(SOURCE, policy="human/seed-0", policy_revision="hash")
-    tuned = sampling.plan(PROMPTS, [policy], run_seed=0, candidates=3)
+    tuned = shooting.plan(PROMPTS, [policy], run_seed=0, candidates=3)
     assert [shot.seed for shot in tuned] == [shot.seed for shot in shots]
     assert not {shot.image_id for shot in tuned} & {shot.image_id for shot in shots}
 
 
 def test_more_prompts_do_not_change_the_pictures_of_the_first(shots):
-    fewer = sampling.plan(PROMPTS[:1], [SOURCE], run_seed=0, candidates=3)
-    assert fewer == shots[:3]
+    fewer = shooting.plan(PROMPTS[:1], [SOURCE], run_seed=0, candidates=3)
+    assert list(fewer) == shots[:3]
