@@ -27,8 +27,8 @@ NEWER = "was written by a newer aifeedback_dpo (schema {found}, this one reads {
 UPDATE = "Update this one: `pip install --upgrade aifeedback_dpo`"
 
 
-class BrokenPart(DataError):
-    """A part that cannot be used: where it lies, what is wrong with it, and what to do then."""
+class BrokenFile(DataError):
+    """A part, or the manifest, that cannot be used: where it lies, what is wrong with it, and what to do then."""
 
     def __init__(self, path: Path, what: str, then: str) -> None:
         super().__init__(f"{path} {what}. {then}")
@@ -80,7 +80,7 @@ def ids(paths: Sequence[Path], table: str, key: str) -> tuple[NDArray[np.bytes_]
 def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     """One part of a table, these columns or all; what is read is held to the checksums of its pages.
 
-    Raises BrokenPart, with the next step, for one that is corrupted, of another schema, or of a newer version.
+    Raises BrokenFile, with the next step, for one that is corrupted, of another schema, or of a newer version.
     """
     wanted = TABLES[table].names if columns is None else list(columns)
     try:
@@ -91,7 +91,7 @@ def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table
         if isinstance(error, OSError) and error.errno is not None:
             raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise BrokenPart(path, f"is corrupted ({reason})", again(path, table)) from error
+        raise BrokenFile(path, f"is corrupted ({reason})", again(path, table)) from error
     return found.select(wanted).replace_schema_metadata(None)
 
 
@@ -110,14 +110,14 @@ def again(path: Path, table: str) -> str:
 
 
 def _check(schema: pa.Schema, path: Path, table: str, columns: Sequence[str]) -> None:
-    """Raises BrokenPart unless a part is of this table and this version, and these columns are as they should be."""
+    """Raises BrokenFile unless a part is of this table and this version, and these columns are as they should be."""
     try:
         mark = json.loads((schema.metadata or {}).get(MARK, b"{}"))
         version, of = mark.get("schema_version"), mark.get("table")
     except (ValueError, AttributeError):
         version = of = None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BrokenPart(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
+        raise BrokenFile(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
     if version != SCHEMA_VERSION:
         what = "does not say by which version of aifeedback_dpo it was written"
     elif of != table:
@@ -126,7 +126,7 @@ def _check(schema: pa.Schema, path: Path, table: str, columns: Sequence[str]) ->
         what = f"is of another schema ({wrong})"
     else:
         return
-    raise BrokenPart(path, what, again(path, table))
+    raise BrokenFile(path, what, again(path, table))
 
 
 def _wrong(schema: pa.Schema, table: str, columns: Sequence[str]) -> str:

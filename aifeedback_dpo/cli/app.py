@@ -19,6 +19,7 @@ from aifeedback_dpo.cli import (
     status,
     study,
     train,
+    verify,
 )
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command("import", rich_help_panel="People")(import_.import_)
 app.command(rich_help_panel="People")(export.export)
 app.command(rich_help_panel="Look around")(demo.demo)
 app.command(rich_help_panel="Look around")(status.status)
+app.command(rich_help_panel="Look around")(verify.verify)
 app.command(rich_help_panel="Look around")(recipes.recipes)
 app.command(rich_help_panel="Look around")(doctor.doctor)
 app.add_typer(scorers.app, name="scorers", rich_help_panel="Look around")

@@ -25,6 +25,7 @@ def test_help_loads_nothing_heavy():
         "export",
         "demo",
         "status",
+        "verify",
         "recipes",
         "scorers",
         "doctor",

@@ -1,0 +1,64 @@
+"""Whether policies are what was saved: described, with all their weights, and trained on the labels that the run holds now."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from aifeedback_dpo.errors import DdpoError
+from aifeedback_dpo.store import Run, read_policy
+from aifeedback_dpo.verify import whole
+from aifeedback_dpo.verify.findings import Findings
+
+
+def check(run: Run, found: Findings) -> None:
+    """All policies, those in training too."""
+
+    @cache
+    def labels(judge: str) -> str | None:
+        try:
+            return run.labels(judge)
+        except DdpoError:
+            return None  # told with the parts
+
+    for folder in sorted(run.root.glob("policies/*/seed-*")):
+        if not re.fullmatch(r"seed--?\d+", folder.name):
+            continue
+        for path in sorted(folder.glob("checkpoints/step-*.pt")):
+            found.look("checkpoint", path, "Delete it and run `ddpo train` again", whole.checkpoint)
+        then = f"Delete {folder} and run `ddpo train` again, with the judge and the settings that it had"
+        if not (folder / "policy.json").exists():
+            if (folder / "inputs.json").exists():
+                found.look("policy", folder / "inputs.json", then, whole.json_object)
+            continue
+        found.checked["policies"] += 1
+        _weights(folder, found, then)
+        if found.look("policy", folder / "policy.json", then, _description):
+            described = read_policy(folder)
+            if labels(described["judge"]) not in (None, described["labels"]):
+                found.note(f"{folder} was trained on other labels of {described['judge']} than those now in the run")
+
+
+def _weights(folder: Path, found: Findings, then: str) -> None:
+    there = [path for path in sorted(folder.rglob("*.safetensors")) if "checkpoints" not in path.parts]
+    for path in there:
+        found.look("policy", path, then, whole.safetensors)
+    named = {name for index in folder.rglob("*.index.json") for name in _shards(index)}
+    lacking = sorted(named - {path.name for path in there})
+    if lacking or not there:
+        found.fault("policy", folder, f"lacks its weights ({', '.join(lacking) or 'no .safetensors'})", then)
+
+
+def _shards(index: Path) -> Iterator[str]:
+    """The files that an index names; one that cannot be read is missing itself."""
+    try:
+        yield from set(json.loads(index.read_text())["weight_map"].values())
+    except whole.BROKEN:
+        yield index.name
+
+
+def _description(path: Path) -> None:
+    described = whole.json_object(path)
+    for key in ("judge", "seed", "labels", "inputs", "steps"):
+        described[key]
