@@ -19,9 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
+from aifeedback_dpo import yaml_size
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.settings import Recipe, ScorerWeights
 from aifeedback_dpo.settings.kinds import Settings
+
+REFERENCE = re.compile(r"(?<=\$\{)([^:}]*)(:?)")
 
 
 def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -34,6 +37,7 @@ def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         merged = _extended(source)
         if overrides:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([_checked(item) for item in overrides]))
+        _refers_inside(OmegaConf.to_container(merged))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
         raise UserError(f"recipe: {' '.join(str(error).split())}") from error
@@ -93,7 +97,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         loaded = _parsed(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe {text} cannot be read: {error.strerror}") from error
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UserError(f"recipe {text} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"recipe {text} must be a mapping of keys to values")
@@ -107,7 +111,22 @@ def _read(recipe: str | Path) -> dict[str, Any]:
 @functools.lru_cache(maxsize=16)
 def _parsed(text: str) -> Any:
     """What a YAML says, not to be changed: a stage reads its run's recipe again and again, and parsing is most of that."""
-    return OmegaConf.to_container(OmegaConf.create(text))
+    yaml_size.check(text)
+    try:
+        return OmegaConf.to_container(OmegaConf.create(text))
+    except AssertionError as error:  # of OmegaConf, for a bare number
+        raise ValueError("it is no mapping of keys to values") from error
+
+
+def _refers_inside(values: Any) -> None:
+    """Raises UserError for `${oc.env:NAME}` and the like: a recipe is published with its run, and a token may be in there."""
+    if isinstance(values, Mapping | list):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            _refers_inside(value)
+    elif isinstance(values, str):
+        for name, colon in REFERENCE.findall(values):
+            if "${" in name or (colon and name.strip() != "oc.select"):
+                raise UserError(f"recipe: '{values}': a recipe refers to its own settings alone, as in ${{train.beta}}")
 
 
 def _unknown(name: str) -> str:
@@ -132,6 +151,7 @@ def _extended(source: dict[str, Any], seen: tuple[str, ...] = ()) -> Any:
 def _checked(item: str) -> str:
     if not re.match(r"^[A-Za-z_][\w.\-\[\]]*=", item):
         raise UserError(f"'{item}' is not an override; write key=value, as in train.beta=2000")
+    yaml_size.check(item.partition("=")[2])
     return item
 
 

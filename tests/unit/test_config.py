@@ -95,3 +95,20 @@ def test_settings_do_not_change_after_loading():
 def test_one_value_where_a_list_belongs_is_told_how_to_write_it():
     with pytest.raises(UserError, match=r"write a list, as in train\.seeds=\[2\]"):
         config.load("shapes", ["train.seeds=2"])
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["${oc.env:HF_TOKEN}", "${oc.${name}:HF_TOKEN}", "${oc.select:none,${oc.env:HF_TOKEN}}", "${ oc.env : HF_TOKEN}"],
+)
+@pytest.mark.parametrize("place", ["about", "train.judges"])
+def test_no_recipe_brings_the_environment_into_a_run(hidden, place, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    settings = {"about": hidden} if place == "about" else {"train": {"judges": [hidden]}}
+    with pytest.raises(UserError, match="refers to its own settings alone") as error:
+        config.load({"extends": "shapes", **settings})
+    assert "hf_secret" not in str(error.value)
+
+
+def test_a_recipe_may_refer_to_its_own_settings():
+    assert config.load("shapes", ["about='beta ${train.beta}: high'", "train.beta=7"]).about == "beta 7: high"
