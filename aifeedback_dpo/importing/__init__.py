@@ -169,7 +169,7 @@ def _list_refused(run: Run, asked: Import) -> None:
     def fill(file: Any) -> None:
         for path in _ledgers(run, asked):
             for row in json.loads(path.read_text())["refused"]:
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace"))
 
     run.write(refused_file(run, asked), fill)
 

@@ -84,7 +84,7 @@ def _read(opened: Opened, row: Row) -> list[Item]:
     """A row's comparisons; one that is built otherwise than its format is told of like any other that cannot be used."""
     try:
         return list(opened.read(row))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
         return [Unusable("record", f"not built as this format is ({type(error).__name__}: {said})")]
 

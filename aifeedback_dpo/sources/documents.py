@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ijson
+from ijson.common import ObjectBuilder
 
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id
@@ -14,6 +15,7 @@ from aifeedback_dpo.sources.pictures import Shelf, there
 from aifeedback_dpo.sources.tables import fingerprint
 
 FOLDERS = ("images", "image", "media")
+DEEPEST = 64
 
 
 def opened(
@@ -67,6 +69,30 @@ def _file(path: Path, asked: Asked, fetch: str) -> Path:
 def _records(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as stream:
-            yield from ijson.items(stream, "item", use_float=True)
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+            yield from _members(stream)
+    except (ijson.JSONError, ValueError) as error:
         raise DataError(f"{file} is no JSON array: {' '.join(str(error).split())[:160]}; fetch it again") from error
+
+
+def _members(stream: IO[bytes]) -> Iterator[Any]:
+    """The members of an array one by one; nothing for what is none.
+
+    Raises ValueError for one that is nested deeper than any set: `ijson.items` takes memory by the square of the depth.
+    """
+    depth, builder = 0, ObjectBuilder()
+    for event, value in ijson.basic_parse(stream, use_float=True):
+        if not depth:
+            if event != "start_array":
+                return
+            depth = 1
+            continue
+        depth -= event in ("end_map", "end_array")
+        if not depth:
+            continue  # what stands behind it is an error
+        builder.event(event, value)
+        depth += event in ("start_map", "start_array")
+        if depth > DEEPEST:
+            raise ValueError(f"lists and objects are nested more than {DEEPEST} deep")
+        if depth == 1:
+            yield builder.value
+            builder = ObjectBuilder()

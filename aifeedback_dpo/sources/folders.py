@@ -70,7 +70,7 @@ def _metadata(path: Path) -> dict[str, dict[str, Any]]:
                 continue
             row = json.loads(line.decode())
             found[str(row["id"])] = row
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path} has no object with an id on line {number}; mend it or take it away") from error
     return found
 

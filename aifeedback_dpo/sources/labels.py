@@ -18,10 +18,10 @@ class NotALabel(Exception):
 
 
 def text(value: Any) -> str:
-    """As it was in the set, without the bytes in which WebDataset keeps it."""
+    """As it was in the set, without the bytes in which WebDataset keeps it; half a surrogate pair of JSON is `?`."""
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace").strip()
-    return str(value).strip()
+    return str(value).encode(errors="replace").decode().strip()
 
 
 def missing(value: Any) -> bool:
@@ -47,8 +47,8 @@ def number(value: Any) -> float:
     """A finite number, be it int, float or text. Raises NotALabel."""
     try:
         found = float(text(value) if isinstance(value, bytes | str) else value)
-    except (TypeError, ValueError) as error:
-        raise NotALabel(f"{value!r} is no number") from error
+    except (TypeError, ValueError, OverflowError) as error:  # the last for an integer beyond any float
+        raise NotALabel(f"{value!r:.60} is no number") from error
     if not math.isfinite(found):
         raise NotALabel(f"{value!r} is no number")
     return found
@@ -112,7 +112,7 @@ def prompt(value: Any) -> str:
         return ""
     if not isinstance(value, bytes | str):
         raise NotALabel(f"a {type(value).__name__} is no text")
-    return " ".join((value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value).split())
+    return " ".join(text(value).split())
 
 
 def plain(value: Any) -> str:
@@ -154,7 +154,7 @@ def listed(value: Any) -> list[Any]:
     if isinstance(value, bytes | str):
         try:
             found = json.loads(text(value))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NotALabel(f"{text(value)[:40]!r} is no list") from error
     if not isinstance(found, Sequence) or isinstance(found, bytes | str):
         raise NotALabel(f"{str(value)[:40]!r} is no list")

@@ -11,16 +11,14 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from PIL import Image
 
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.sources import labels
 from aifeedback_dpo.sources.comparison import Picture
-from aifeedback_dpo.store import decode_image
-
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # and no EPS, for which Pillow calls Ghostscript
-LARGEST = 64 * 2**20  # pixels
+from aifeedback_dpo.store import FORMATS, decode_image
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _members(tars: Iterable[Path]) -> dict[str, tuple[Path, int, int] | None]:
 
 def picture(cell: Any, shelf: Shelf | None = None, *, model: Any = "") -> Picture:
     """A cell of a row as a picture. What cannot be had is a picture without data, and the reason."""
-    drawn_by = "" if model is None else (model.decode(errors="replace") if isinstance(model, bytes) else str(model))
+    drawn_by = "" if model is None else labels.text(model)
     if isinstance(cell, Mapping):
         inner = cell.get("bytes")
         cell = inner if inner is not None else cell.get("path")
@@ -140,15 +138,9 @@ def _no(model: str) -> Picture:
 
 
 def decoded(data: bytes) -> Image.Image:
-    """As RGB. Raises OSError for what is no picture, is cut short, or would be enormous once unpacked."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as head:
-            if head.width * head.height > LARGEST:
-                raise OSError(f"{head.width} x {head.height} pixels, more than a picture should have")
-            if head.mode.startswith(("I", "F")):
-                raise OSError("pixels of more than 8 bits, which would be cut off")
-        return decode_image(data)
-    except OSError:
-        raise
-    except Exception as error:  # Pillow on damaged files raises whatever its plugins do
-        raise OSError(str(error) or type(error).__name__) from error
+    """As `decode_image` does; raises OSError for pixels of more than 8 bits as well."""
+    picture = decode_image(data)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as head:
+        if head.mode.startswith(("I", "F")):
+            raise OSError("pixels of more than 8 bits, which would be cut off")
+    return picture

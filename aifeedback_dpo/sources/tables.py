@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from yaml import YAMLError
 
 from aifeedback_dpo import hub
-from aifeedback_dpo.errors import DataError, UserError
+from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.hub import Repository
 from aifeedback_dpo.prompts import HUB_ID, downloaded
 from aifeedback_dpo.records import content_id
@@ -158,7 +157,7 @@ def _licence(card: Path) -> str | None:
 
     try:
         stated = DatasetCard.load(card, ignore_metadata_errors=True).data.license if card.is_file() else None
-    except (ValueError, OSError, YAMLError):
+    except (ValueError, OSError, YAMLError, RecursionError):
         return None
     return str(stated) if stated else None
 
@@ -225,7 +224,7 @@ def _total(builder: Any, split: str) -> int | None:
 @contextmanager
 def _readable(asked: Asked) -> Iterator[None]:
     """What `datasets` says of a set that it cannot read, in one line."""
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from datasets.exceptions import DatasetNotFoundError
 
     repository = Repository(asked.path, kind="dataset", instead=", or give the folder of a copy")
     on_hub = not there(Path(asked.path).expanduser())
@@ -235,16 +234,9 @@ def _readable(asked: Asked) -> Iterator[None]:
                 yield
         else:
             yield
-    except (
-        pa.ArrowException,
-        DatasetsError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        FileNotFoundError,
-        EOFError,
-        YAMLError,
-    ) as error:
+    except DdpoError:
+        raise
+    except Exception as error:  # on damaged files `datasets`, and the parsers below it, raise whatever they do
         if isinstance(error, DatasetNotFoundError) and on_hub:
             hub.check_access(repository)
         says = " ".join(str(error).split())[:240]
