@@ -43,6 +43,7 @@ from aifeedback_dpo.settings import Recipe
 EXIF = ("JPEG", "TIFF", "MPO")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # and no EPS, for which Pillow calls Ghostscript
 LARGEST = 64 * 2**20  # pixels of a picture once unpacked
+LONGEST = 512  # times the shorter side: a strip is enormous once its shorter side is as large as a scorer takes it
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without any
 ENCODINGS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "lossless": True, "method": 0},
@@ -325,12 +326,12 @@ def encode_image(image: Image.Image, kind: str = "webp") -> bytes:
 def decode_image(data: bytes) -> Image.Image:
     """As RGB, the right way up where EXIF says so, of FORMATS alone.
 
-    Raises OSError, and nothing else, for bytes that are no picture, are damaged, or would be enormous once unpacked.
+    Raises OSError, and nothing else, for bytes that are no picture, are damaged, or would be enormous once unpacked or resized.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.width * picture.height > LARGEST:
-                raise OSError(f"{picture.width} x {picture.height} pixels, more than a picture should have")
+            if picture.width * picture.height > LARGEST or max(picture.size) > LONGEST * min(picture.size):
+                raise OSError(f"{picture.width} x {picture.height} pixels, more than a picture should have, or a strip")
             upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
             return upright.convert("RGB")
     except OSError:

@@ -91,7 +91,9 @@ def thumbnail(picture: Image.Image, share: int) -> bytes:
 
 
 def _write(run: Run, image_id: str, data: bytes, folder: Path, share: int) -> Shown:
-    """Raises OSError for bytes that are no picture."""
+    """Raises OSError for bytes that are no picture, and for an id that could lead out of the folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", image_id):
+        raise OSError("its id is no name for a file")
     with Image.open(io.BytesIO(data)) as header:
         kind, size = header.format or "", header.size
     full = run.root / "pictures" / f"{image_id}.{SUFFIXES.get(kind, kind.lower())}"

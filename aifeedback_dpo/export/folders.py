@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from aifeedback_dpo.export.files import ending
+from aifeedback_dpo.export.files import ending, stem
 from aifeedback_dpo.export.pair import Pair
 
 ABOUT = "chosen/ and rejected/ with captions; SimpleTuner's Flow-DPO, kohya's loaders"
@@ -30,10 +30,11 @@ def write(slices: Iterable[list[Pair]], folder: Path) -> None:
 
 def _put(pair: Pair, folder: Path) -> dict[str, object]:
     chosen, rejected, p_chosen = pair.chosen_first
+    name_of_pair = stem(pair.pair_id)
     told: dict[str, object] = {"id": pair.pair_id, "prompt": pair.prompt}
     for name, picture in (("chosen", chosen), ("rejected", rejected)):
-        told[name] = f"{name}/{pair.pair_id}{ending(picture)}"
+        told[name] = f"{name}/{name_of_pair}{ending(picture)}"
         (folder / str(told[name])).write_bytes(picture.data)
-        (folder / name / f"{pair.pair_id}.txt").write_text(pair.prompt, encoding="utf-8")
+        (folder / name / f"{name_of_pair}.txt").write_text(pair.prompt, encoding="utf-8")
     models = {"chosen_model": chosen.model, "rejected_model": rejected.model}
     return {**told, "p_chosen": p_chosen, "votes": pair.votes, **models}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aifeedback_dpo.export.files import ending
+from aifeedback_dpo.export.files import ending, stem
 from aifeedback_dpo.export.pair import Pair, Picture, Vote
 from aifeedback_dpo.export.pairs import Votes
 from aifeedback_dpo.records import HUMAN
@@ -83,7 +83,7 @@ def _clicked(p_a: float) -> dict[str, Any]:
 
 
 def _put(picture: Picture, folder: Path) -> str:
-    name = f"images/{picture.id}{ending(picture)}"
+    name = f"images/{stem(picture.id)}{ending(picture)}"
     if not (folder / name).exists():
         (folder / name).write_bytes(picture.data)
     return name

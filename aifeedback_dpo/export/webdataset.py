@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aifeedback_dpo.export import parts
+from aifeedback_dpo.export.files import stem
 from aifeedback_dpo.export.pair import Pair
 from aifeedback_dpo.export.pickapic import row
 
@@ -22,6 +23,6 @@ def write(slices: Iterable[list[Pair]], folder: Path) -> None:
 def _files(pair: Pair) -> dict[str, bytes]:
     """Every sample has every column, a null one as the text None: loaders take the columns of the first for all."""
     return {
-        f"{pair.pair_id}.{name}": value if isinstance(value, bytes) else str(value).encode()
+        f"{stem(pair.pair_id)}.{name}": value if isinstance(value, bytes) else str(value).encode()
         for name, value in row(pair).items()
     }
