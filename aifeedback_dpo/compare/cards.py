@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from aifeedback_dpo.compare.loading import how_to_load, on_hub
-from aifeedback_dpo.compare.markdown import escaped, number, share, table
+from aifeedback_dpo.compare.markdown import number, share, table
 from aifeedback_dpo.compare.method import REFERENCES
+from aifeedback_dpo.markdown import escaped, fenced
 from aifeedback_dpo.records import BASE, HUMAN
 from aifeedback_dpo.settings import Model
 from aifeedback_dpo.store import Run, read_policy, saved_recipe
@@ -221,7 +222,7 @@ def _settings(one: Trained) -> str:
     if one.described is None:
         return ""
     told = yaml.safe_dump(one.described["settings"], sort_keys=False, allow_unicode=True)
-    return f"## Settings\n\n```yaml\n{told}```"
+    return f"## Settings\n\n{fenced(told, 'yaml')}"
 
 
 def _versions(result: Result, one: Trained) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aifeedback_dpo.compare.markdown import escaped
+from aifeedback_dpo.markdown import escaped, fenced
 from aifeedback_dpo.settings import Model
 
 DENOISERS = ("unet", "transformer")
@@ -37,7 +37,7 @@ def how_to_load(row: Mapping[str, Any], folders: Sequence[Path], base: Mapping[s
         rest.append(f"pipeline = DiffusionPipeline.from_pretrained({', '.join([*arguments, f'{whole}={whole}'])})")
     code = "\n".join([*lines, "", *rest])
     seeds = ", ".join(f"seed-{seed}" for seed in row["seeds"])
-    said = [f"In the folder of its run (training seeds: {seeds}):", f"```python\n{code}\n```"]
+    said = [f"In the folder of its run (training seeds: {seeds}):", fenced(code, "python")]
     if model and (model.adapters or model.vae):
         parts = [f"the LoRA {escaped(each.id)} at weight {each.weight:g}, merged" for each in model.adapters]
         parts += [f"the autoencoder {escaped(model.vae.id)}"] if model.vae else []

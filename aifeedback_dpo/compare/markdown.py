@@ -1,21 +1,11 @@
-"""Text and numbers in Markdown: nothing in a name or a prompt becomes markup."""
+"""Numbers in Markdown, and tables of them."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aifeedback_dpo.compare.tabular import interval
 
 UNDEFINED = "–"
-MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$!^])")
-BLOCK = re.compile(r"^([-+=]|\d+(?=[.)]))")  # what would begin a list or underline a heading
-
-
-def escaped(text: str) -> str:
-    """Text that is shown as it is, on one line (CommonMark 0.31, backslash escapes)."""
-    line = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text).strip()
-    safe = MARKUP.sub(r"\\\1", line)
-    return BLOCK.sub(lambda found: f"\\{found[1]}" if found[1] in "-+=" else f"{found[1]}&#8203;", safe)
 
 
 def share(found: Mapping[str, Any] | None) -> str:

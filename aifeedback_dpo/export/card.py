@@ -14,6 +14,7 @@ from aifeedback_dpo import provenance
 from aifeedback_dpo.export.formats import Taken, named
 from aifeedback_dpo.export.pair import model_name
 from aifeedback_dpo.export.pairs import SPLITS, UNJUDGED, Counts, Judged
+from aifeedback_dpo.markdown import escaped
 from aifeedback_dpo.store import Run
 
 TAG = "ddpo-export"
@@ -54,7 +55,7 @@ def facts(name: str, table: Judged, taken: Taken) -> Facts:
 
 def text(told: Facts) -> str:
     """The card of the set."""
-    return f"---\n{_header(told)}---\n\n# Preferences of {told.title} on pairs of pictures\n\n" + "\n\n".join(
+    return f"---\n{_header(told)}---\n\n# Preferences of {escaped(told.title)} on pairs of pictures\n\n" + "\n\n".join(
         part for part in (_summary(told), _pictures(told), _sources(told), _licence(told), _made_by(told)) if part
     )
 
@@ -74,11 +75,11 @@ def _header(told: Facts) -> str:
 
 def _summary(told: Facts) -> str:
     lines = [f"Format `{told.format}` of `ddpo export`: {named(told.format).ABOUT}."]
-    by = f"**Judge:** {told.title}"
+    by = f"**Judge:** {escaped(told.title)}"
     if "simulated" in told.title:
         by += ". These are simulated raters, not people"
     if told.rules:
-        by += f". **Rule:** {'; '.join(told.rules)}"
+        by += f". **Rule:** {escaped('; '.join(told.rules))}"
     lines.append(f"{by}.")
     rows = [
         f"| {split} | {counts.pairs} | {counts.decided} | {counts.ties} | {counts.unlabelled} |"
@@ -97,7 +98,10 @@ def _summary(told: Facts) -> str:
 
 
 def _pictures(told: Facts) -> str:
-    rows = [f"| {model or 'unknown'} | {revision or ''} | {count} |" for model, revision, count in told.models]
+    rows = [
+        f"| {escaped(model or 'unknown')} | {escaped(revision or '')} | {count} |"
+        for model, revision, count in told.models
+    ]
     return "## Pictures\n\n| model | revision | pictures |\n|---|---|---|\n" + "\n".join(rows)
 
 
@@ -106,13 +110,13 @@ def _sources(told: Facts) -> str:
     for work, entry in told.works.items():
         if work.startswith("import/"):
             name = entry.get("dataset") or entry.get("source") or work.removeprefix("import/")
-            lines.append(f"- {name}: {entry.get('licence') or 'no licence stated'}")
+            lines.append(f"- {escaped(str(name))}: {escaped(str(entry.get('licence') or 'no licence stated'))}")
     return "## Imported from\n\n" + "\n".join(lines) if lines else ""
 
 
 def _licence(told: Facts) -> str:
     stated = _stated(told)
-    said = f"The imported set states {stated}." if stated else "None is stated here."
+    said = f"The imported set states {escaped(stated)}." if stated else "None is stated here."
     return (
         f"## Licence\n\n{said} Prompts and pictures have the terms of where they come from: the imported sets, and the "
         "models that drew them."
@@ -136,7 +140,7 @@ def _made_by(told: Facts) -> str:
         listed = ", ".join(f"{name} {version}" for name, version in entry.get("versions", {}).items())
         commit = f"; commit {entry['commit']}" if entry.get("commit") else ""
         scorer = f"; scorer's recipe {entry['scorer']}" if entry.get("scorer") else ""
-        lines.append(f"- `{work}`: {listed}{commit}{scorer}")
+        lines.append(f"- `{work}`: {escaped(listed + commit + scorer)}")
     return "## Made by\n\n" + "\n".join(lines) + "\n"
 
 

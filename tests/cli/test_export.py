@@ -62,7 +62,7 @@ def test_the_card_says_who_judged_by_which_rule_and_what_is_left_out(run, tmp_pa
     assert "Left out of the run's 8 pairs: ties (1), without a label (1)." in card
     assert "| unknown |  | 10 |" in card  # of no model that anyone noted: 12, less the two in no decided pair
     assert "None is stated here" in card
-    assert "aifeedback_dpo 0" in card
+    assert "aifeedback\\_dpo 0" in card
     assert "license" not in header(tmp_path / "set")
     assert header(tmp_path / "set")["configs"] == [
         {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}

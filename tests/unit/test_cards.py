@@ -15,8 +15,8 @@ from markdown_it import MarkdownIt
 
 from aifeedback_dpo import config
 from aifeedback_dpo.compare import cards
-from aifeedback_dpo.compare.markdown import escaped
 from aifeedback_dpo.errors import DataError
+from aifeedback_dpo.markdown import escaped, fenced
 from aifeedback_dpo.store import Run
 from tests import reports
 
@@ -239,6 +239,17 @@ def test_no_text_becomes_markup(text):
     assert shown.replace("\u200b", "") == (
         f"<p>{html.escape(line, quote=False)}</p>\n".replace('"', "&quot;") if line else ""
     )
+
+
+@given(st.text(st.sampled_from("`~ ab<\n"), max_size=30))
+@example("```\n<script>alert(1)</script>")
+@example("  ````\n# A heading")
+def test_nothing_ends_the_fence_that_it_stands_in(text):
+    shown = MarkdownIt("commonmark").render(fenced(text, "yaml"))
+
+    assert shown.startswith('<pre><code class="language-yaml">')
+    assert shown.endswith("</code></pre>\n")
+    assert shown.count("<") == 4
 
 
 def test_tables_of_a_card_are_tables_whatever_the_names(tmp_path):
