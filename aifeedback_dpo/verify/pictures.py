@@ -32,7 +32,7 @@ def _wrong(row: dict[str, Any], *, opened: bool) -> str:
         return ""
     try:
         picture = decode_image(data)
-    except Exception:  # Pillow on damaged files raises whatever its plugins do
+    except OSError:
         return "pictures that do not open"
     if picture.size != (row["width"], row["height"]):
         return "pictures of another size than their row says"
