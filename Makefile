@@ -1,5 +1,6 @@
 # make demo   the whole loop on the embedded world, after installing into .venv
-# make test   lint, format, types, import contracts, tests
+# make test   lint, format, types, import contracts, audit, tests
+# make audit  what is installed against the pins, its licences, known advisories; no network
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +8,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: demo test fast lint format build clean
+.PHONY: demo test fast lint audit format build clean
 
 demo: $(STAMP)
 	$(BIN)/ddpo demo
 
-test: lint
+test: lint audit
 	$(BIN)/pytest $(PARALLEL)
 
 fast: $(STAMP)
@@ -23,6 +24,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
