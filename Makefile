@@ -1,6 +1,7 @@
 # make demo   the whole loop on the embedded world, after installing into .venv
-# make test   lint, format, types, import contracts, audit, tests
+# make test   lint, format, types, import contracts, audit, documentation, tests
 # make audit  what is installed against the pins, its licences, known advisories; no network
+# make docs   the documentation as pages, in site/
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,12 +9,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: demo test fast lint audit format build clean
+.PHONY: demo test fast lint audit format docs build clean
 
 demo: $(STAMP)
 	$(BIN)/ddpo demo
 
-test: lint audit
+test: lint audit docs
 	$(BIN)/pytest $(PARALLEL)
 
 fast: $(STAMP)
@@ -32,6 +33,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 build: $(STAMP)
 	$(BIN)/python -m aifeedback_dpo.shapes.build
 
@@ -41,4 +45,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
