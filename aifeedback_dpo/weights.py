@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from pickle import UnpicklingError
 
 from safetensors import SafetensorError
 
@@ -124,7 +125,7 @@ def loading(located: Located | LocatedFile, what: str) -> Iterator[None]:
     """Raises ModelMissing, in one line, when the folder turns out not to hold what is loaded from it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelMissing(f"{located.folder} does not hold {what}: {reason}") from error
 

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any, cast
 
 import torch
@@ -73,6 +74,10 @@ def load(job: Job, step: int) -> Checkpoint:
         found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
         raise DdpoError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnpicklingError, TypeError) as error:  # whole, and not written here
+        raise DataError(
+            f"{path} holds more than tensors and is not read; delete it and run `ddpo train` again"
+        ) from error
     if (found.made_from, found.step) != (job.made_from, step):
         raise DataError(f"{path} is of another training; delete it and run `ddpo train` again")
     return found
