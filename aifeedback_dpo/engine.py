@@ -7,11 +7,11 @@ may do one twice, which gives the same file.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,14 @@ Unit = TypeVar("Unit")
 
 
 class Finding(Protocol):
-    """What a worker tells of a unit that it could not do: a picture, and why. Another process must be able to send it."""
+    """What a worker tells of a unit that it could not do: a picture, and why. Its fields go from process to process as JSON."""
 
     @property
     def image_id(self) -> str: ...
 
 
 Found = TypeVar("Found", bound=Finding)
+Found_co = TypeVar("Found_co", bound=Finding, covariant=True)
 
 
 class Bar(Protocol):
@@ -115,10 +116,10 @@ def _name(number: int, ids: NDArray[np.bytes_]) -> str:
 # -- the work --------------------------------------------------------------------------------------------------------
 
 
-class Worker(Protocol[Found]):
+class Worker(Protocol[Found_co]):
     """Does slices one after the other, with all that it needs loaded, and commits each by itself."""
 
-    def __call__(self, part: Slice, following: Slice | None) -> Sequence[Found]:
+    def __call__(self, part: Slice, following: Slice | None) -> Sequence[Found_co]:
         """Computes a slice, which may be committed, and the following one read, while others are computed."""
 
     def settle(self) -> None:
@@ -128,12 +129,23 @@ class Worker(Protocol[Found]):
 class Job(Protocol[Found]):
     """What is to be done with a plan: small, so that it can be sent to another process, which loads what it takes."""
 
-    run: Run
-    command: str
-    title: str
+    @property
+    def run(self) -> Run: ...
+
+    @property
+    def command(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def elsewhere(self, run: Run) -> "Job[Found]":
+        """The same on the run as another process finds it, without what is loaded here."""
 
     def committed(self, part: Slice) -> bool:
         """Whether somebody has done this slice since the plan was made."""
+
+    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Found]:
+        """What a worker in another process found, from its fields."""
 
     def begin(self, progress: Progress) -> AbstractContextManager[Worker[Found]]:
         """Loads what it takes, and lets go of it at the end."""
@@ -168,12 +180,16 @@ Place = Here | OnRay
 
 @dataclass(frozen=True)
 class Asked(Generic[Found]):
-    """A job and what is left of its plan here; `total` and `done` count units, of the whole plan."""
+    """A job and what is left of its plan here; `total` and `done` count units, of the whole plan.
+
+    `begun` is called once a worker has loaded what it takes, so that one that cannot leaves nothing.
+    """
 
     job: Job[Found]
     parts: Sequence[Slice]
     total: int
     done: int
+    begun: Callable[[], None] = lambda: None
 
 
 def run(asked: Asked[Found], progress: Progress, place: Place) -> list[Found]:
@@ -195,19 +211,20 @@ def _here(asked: Asked[Found], progress: Progress, place: Here) -> list[Found]:
     if others:
         progress.note(f"{others[0]} is at work on this run as well; the work is shared between the two")
     parts = _from_elsewhere(asked.parts) if others else asked.parts
-    with (
-        workers.working(job.run, job.command, place.shard, own) as said,
-        job.begin(progress) as worker,
-        progress.task(job.title, total, done) as bar,
-    ):
-        for part, following in zip_longest(parts, parts[1:]):
-            if not job.committed(part):
-                told = worker(part, following)
-                said.worker.told += [one.image_id for one in told]
-                found += told
-            said.advance(part.work)
-            bar.advance(part.work)
-        worker.settle()
+    with job.begin(progress) as worker:
+        asked.begun()
+        with (
+            workers.working(job.run, job.command, place.shard, own) as said,
+            progress.task(job.title, total, done) as bar,
+        ):
+            for part, following in zip_longest(parts, parts[1:]):
+                if not job.committed(part):
+                    told = worker(part, following)
+                    said.worker.told += [one.image_id for one in told]
+                    found += told
+                said.advance(part.work)
+                bar.advance(part.work)
+            worker.settle()
     return found
 
 

@@ -1,7 +1,7 @@
 """Stage 1: prompts to pictures to pairs. Pairs are drawn before anyone has seen a score, so every judge gets the same."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import pyarrow as pa
@@ -79,28 +79,34 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
         "seed": run.recipe.seed,
         "images": len(every),
     }
-    asked = [one for one in _drawings(run, every, place) if one.parts]
+    asked = list(_asked(run, every, place))
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        if not begun:
+            prompts.commit(run)
+            run.record("generate", "running", **facts)
+        begun = True
+
     for one in asked:
-        models.check(one.job.source)  # a model that cannot be used leaves no run that was made by it
-    prompts.commit(run)
-    run.record("generate", "running", **facts)
-    for one in asked:
-        engine.run(one, progress, place)
+        engine.run(replace(one, begun=begin), progress, place)
+    begin()
     if not absent(every.ids, run.ids("images")).any():
         _commit_pairs(run, every)
         run.record("generate", "done", **facts)
     return plan(run)
 
 
-def _drawings(run: Run, every: Shots, place: engine.Place) -> Iterator["engine.Asked[str]"]:
-    """What each source has to draw."""
+def _asked(run: Run, every: Shots, place: engine.Place) -> Iterator[engine.Asked[engine.Finding]]:
+    """What each source has to draw. Raises ModelMissing, UserError for a model that cannot be used."""
     for number, source in enumerate(every.sources):
         own = every.drawn_by(number)
-        if own:
-            parts, done = sampling.left(run, own, place.shard)
-            several = f" with {source.identity.name}" if len(every.sources) > 1 else ""
-            job = sampling.Drawing(run, own, source.model, f"Generating images{several}")
-            yield engine.Asked(job, parts, len(own), done)
+        several = f" with {source.identity.name}" if len(every.sources) > 1 else ""
+        job = sampling.Drawing(run, own, source.model, f"Generating images{several}")
+        if own and (found := sampling.asked(job, place.shard)).parts:
+            models.check(source.model)
+            yield found
 
 
 def check(run: Run) -> None:

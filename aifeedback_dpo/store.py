@@ -36,7 +36,7 @@ from PIL import Image, ImageOps
 from aifeedback_dpo import config, provenance, records
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.lookup import absent
-from aifeedback_dpo.parts import NEWER, UPDATE, Album, BrokenFile, album, read_part
+from aifeedback_dpo.parts import NEWER, UPDATE, Album, BrokenFile, album, ids, read_part
 from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, Ids, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
@@ -90,8 +90,7 @@ class Run:
 
     def ids(self, table: str, name: str | None = None) -> NDArray[np.bytes_]:
         """The same, packed; as they lie, and twice where two parts hold one."""
-        key = KEYS[table]
-        return packed_ids(self.read(table, [key], name).column(key))
+        return ids(self.parts(table, name), table, KEYS[table])[0]
 
     def has(self, table: str, part: str, name: str | None = None) -> bool:
         """Whether the part of that name is committed."""

@@ -17,6 +17,7 @@ from aifeedback_dpo.errors import DdpoError
 from aifeedback_dpo.store import Run
 
 AT_WORK, DONE, INTERRUPTED, FAILED, GONE = "at work", "done", "interrupted", "failed", "gone"
+POOL = "in a pool"
 EVERY = 1.0  # seconds between two writings of the same file
 
 
@@ -103,6 +104,16 @@ def working(run: Run, command: str, shard: tuple[int, int], of: int, place: str 
         said.write()
 
 
+@contextmanager
+def pool(run: Run, command: str) -> Iterator[None]:
+    """While a pool is at work on all of it. Its workers are ended from outside, and what they have left is taken away."""
+    _remove(run, [worker for worker in read(run) if (worker.command, worker.place) == (command, POOL)])
+    try:
+        yield
+    finally:
+        _remove(run, [worker for worker in read(run) if (worker.command, worker.place) == (command, POOL)])
+
+
 def read(run: Run) -> list[Worker]:
     """All that there are, by name; one whose process has gone says so. A file that is being written is left out."""
     found = []
@@ -137,9 +148,12 @@ def told(workers: Sequence[Worker], command: str) -> set[str]:
 
 def _tidy(run: Run, command: str) -> None:
     """Takes away what processes have left that are no more: the whole plan is gone through again."""
-    for worker in read(run):
-        if worker.command == command and worker.status != AT_WORK:
-            (_folder(run) / f"{worker.name}.json").unlink(missing_ok=True)
+    _remove(run, [worker for worker in read(run) if worker.command == command and worker.status != AT_WORK])
+
+
+def _remove(run: Run, workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        (_folder(run) / f"{worker.name}.json").unlink(missing_ok=True)
 
 
 def _folder(run: Run) -> Path:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,23 @@ class Process:
                 self.line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | self.environment
             )
 
+    def look(self, said: Mapping[int, int]) -> int:
+        """How much it has done since the last look; `said` is what each process says by its number."""
+        before, self.done = self.done, max(self.done, said.get(self.running.pid, 0))
+        if self.done > before:
+            self.died = 0
+        return self.done - before
+
+    def goes_on(self, progress: "Progress") -> bool:
+        """Whether it is still at work: one that was killed is started again, unless that does not help."""
+        code = self.running.poll()
+        if code is None or code >= 0 or self.died == ATTEMPTS:
+            return code is None
+        progress.note(f"process {self.running.pid} was ended by signal {-code} and is started again")
+        self.died, self.done = self.died + 1, 0
+        self.start()
+        return True
+
     @property
     def last_words(self) -> str:
         """The last line that it wrote."""
@@ -59,34 +76,21 @@ def run(opened: "Run", command: str, told: Sequence[str], number: int, progress:
     for process in processes:
         process.log.unlink(missing_ok=True)
         process.start()
-    left, failed = list(processes), list[Process]()
+    left = list(processes)
     try:
         with progress.task(f"`ddpo {command}` in {number} processes", None) as bar:
             while left:
                 time.sleep(LOOK)
-                said = {worker.shard: worker for worker in workers.read(opened) if worker.command == command}
-                for process in list(left):
-                    worker = said.get(process.shard)
-                    if worker and worker.pid == process.running.pid and worker.done > process.done:
-                        bar.advance(worker.done - process.done)
-                        process.done, process.died = worker.done, 0
-                    code = process.running.poll()
-                    if code is None:
-                        continue
-                    if code < 0 and process.died < ATTEMPTS:
-                        process.died, process.done = process.died + 1, 0
-                        progress.note(f"process {process.running.pid} was ended by signal {-code} and is started again")
-                        process.start()
-                        continue
-                    left.remove(process)
-                    if code:
-                        failed.append(process)
+                said = {worker.pid: worker.done for worker in workers.read(opened) if worker.command == command}
+                for process in left:
+                    bar.advance(process.look(said))
+                left = [process for process in left if process.goes_on(progress)]
     finally:
         for process in left:
             process.running.terminate()
         for process in left:
             process.running.wait()
-    if failed:
+    if failed := [process for process in processes if process.running.returncode]:
         raise _what(failed[0])
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,15 @@ from aifeedback_dpo.cli.options import Json, RunFolder
 
 if TYPE_CHECKING:
     from aifeedback_dpo.store import Run
+    from aifeedback_dpo.workers import Worker
 
 MEASURED = {"loss": "loss", "implicit_accuracy": "implicit accuracy", "held_out_accuracy": "on held-out pairs"}
 
 
 @options.guarded
 def status(run: RunFolder = None, json: Json = False) -> None:
-    """Say what is in a run: rows, judges, how far each policy has come, and what made them."""
+    """Say what is in a run: rows, judges, who is at work and how far, how far each policy has come, and what made them."""
+    from aifeedback_dpo import workers
     from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.records import KEYS, TABLES
 
@@ -26,10 +29,18 @@ def status(run: RunFolder = None, json: Json = False) -> None:
     if opened.saved() is None:
         raise UserError(f"{opened.root} is not a run; `ddpo generate` makes one")
     rows = {table: opened.read(table, [KEYS[table]]).num_rows for table in TABLES}
-    policies, made_by = _policies(opened), opened.manifest()["made_by"]
+    policies, made_by, working = _policies(opened), opened.manifest()["made_by"], workers.read(opened)
     if json:
         told = [{name: _finite(value) for name, value in policy.items()} for policy in policies]
-        options.emit({"run": str(opened.root), "rows": rows, "policies": told, "made_by": made_by})
+        options.emit(
+            {
+                "run": str(opened.root),
+                "rows": rows,
+                "policies": told,
+                "made_by": made_by,
+                "workers": [asdict(each) for each in working],
+            }
+        )
         return
     typer.echo(f"{opened.root} (recipe {opened.recipe.name})")
     for table, count in rows.items():
@@ -37,8 +48,19 @@ def status(run: RunFolder = None, json: Json = False) -> None:
     for work, entry in made_by.items():
         if not work.startswith("train/"):  # policies are told below, as they lie on the disk
             typer.echo(f"  {work:24} {entry['status']}")
+    for worker in working:
+        typer.echo(f"  {worker}: {_how(worker)}")
     for policy in policies:
         typer.echo(f"  {opened.recipe.title(policy['policy'])}, seed {policy['seed']}: {_told(policy)}")
+
+
+def _how(worker: "Worker") -> str:
+    """How a process fares, in words."""
+    of = f" of {worker.of}" if worker.of else ""
+    told = f"{worker.status}, {worker.done}{of} done, last seen {worker.seen}"
+    lost = f", {len(worker.told)} pictures cannot be read" if worker.told else ""
+    again = "; run it again to go on" if worker.status in ("gone", "failed", "interrupted") else ""
+    return told + lost + (f" ({worker.error})" if worker.error else "") + again
 
 
 def _policies(run: "Run") -> list[dict[str, Any]]:

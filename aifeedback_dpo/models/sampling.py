@@ -6,12 +6,13 @@ once, and together, so that a picture does not depend on what was drawn before i
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aifeedback_dpo import engine, models, overlap
 from aifeedback_dpo.lookup import absent
@@ -41,12 +42,14 @@ class Drawing:
     command: str = "generate"
     model: "Diffuser | None" = field(default=None, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process, which loads a model of its own."""
-        return self.__dict__ | {"model": None}
+    def elsewhere(self, run: Run) -> Self:
+        return replace(self, run=run, model=None)
 
     def committed(self, part: engine.Slice) -> bool:
         return self.run.has("images", part.name, self._folder)
+
+    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[engine.Finding]:
+        return []
 
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Camera"]:
@@ -91,7 +94,7 @@ class _Camera:
         at = 0
         while at < len(shots):
             now = shots[at : at + self.size]
-            pictures = self._fitting(lambda now=now: sample(self.model, now, captions))
+            pictures = self._fitting(partial(sample, self.model, now, captions))
             if pictures is not None:
                 rows += [
                     self.pool.submit(_row, shot, picture, self.model.scheduler_name, self.job.run)
@@ -115,12 +118,13 @@ class _Camera:
         return None
 
 
-def left(run: Run, shots: Sequence[Shot], share: tuple[int, int] = (0, 1)) -> tuple[list[engine.Slice], int]:
-    """The slices of a share that have pictures not in the run yet; and how many of all these shots are."""
+def asked(job: Drawing, share: tuple[int, int] = (0, 1)) -> engine.Asked[engine.Finding]:
+    """The job with what is left of it: pictures that are not in the run yet."""
+    shots, run = job.shots, job.run
     ids = shots.ids if isinstance(shots, Shots) else packed_ids([shot.image_id for shot in shots])
     missing = absent(ids, run.ids("images"))
     parts = engine.left(ids, missing, run.recipe.generate.images_per_part, share)
-    return parts, int((~missing).sum())
+    return engine.Asked(job, parts, len(shots), int((~missing).sum()))
 
 
 def take(
@@ -133,9 +137,8 @@ def take(
     weights: Path | None = None,
 ) -> None:
     """Takes and commits, here and now, the shots that are not in the run yet, all of one source."""
-    parts, done = left(run, shots)
     job = Drawing(run, shots, Model(id=model.identity.name), name, weights, command="compare", model=model)
-    engine.run(engine.Asked(job, parts, len(shots), done), progress, engine.Here())
+    engine.run(asked(job), progress, engine.Here())
 
 
 def sample(model: "Diffuser", shots: Sequence[Shot], captions: "Captions | None" = None) -> list["Image.Image"]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.compute as pc
@@ -38,9 +38,8 @@ class Asking:
     command: str = "label"
     loaded: PairJudge | None = field(default=None, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process, which loads a judge of its own."""
-        return self.__dict__ | {"loaded": None}
+    def elsewhere(self, run: Run) -> Self:
+        return replace(self, run=run, loaded=None)
 
     @property
     def title(self) -> str:
@@ -52,6 +51,9 @@ class Asking:
 
     def committed(self, part: engine.Slice) -> bool:
         return self.run.has("answers", self.part(part), self.name)
+
+    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Unreadable]:
+        return [Unreadable(**row) for row in rows]
 
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Interview"]:

@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from aifeedback_dpo import engine, overlap, scorers
 from aifeedback_dpo.errors import UserError
@@ -51,7 +52,7 @@ class Scoring:
     """Has scorers, by name, look at pictures (image id -> prompt). Those that are loaded are used, or else they are loaded.
 
     Each commits parts of its own. With `counted`, what each took is added to its entry in the manifest: seconds of its own
-    `score`, in which the first of those that share a tower pays for it, and an equal share of opening pictures.
+    `score`, in which the first of those that share a tower pays for it. Opening pictures goes on beside that.
     """
 
     run: Run
@@ -62,9 +63,8 @@ class Scoring:
     command: str = "label"
     loaded: Mapping[str, Scorer] | None = field(default=None, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process, which loads scorers of its own."""
-        return self.__dict__ | {"loaded": None}
+    def elsewhere(self, run: Run) -> Self:
+        return replace(self, run=run, loaded=None)
 
     @property
     def title(self) -> str:
@@ -76,6 +76,9 @@ class Scoring:
 
     def committed(self, part: engine.Slice) -> bool:
         return all(self.run.has("scores", self.part(name, part), name) for name in part.asked)
+
+    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Unreadable]:
+        return [Unreadable(**row) for row in rows]
 
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Panel"]:
@@ -126,7 +129,7 @@ class _Panel:
         batches = [names[at : at + size] for at in range(0, len(names), size)]
         found: dict[str, dict[str, float]] = {name: {} for name in part.asked}
         seconds, unreadable = dict.fromkeys(part.asked, 0.0), list[Unreadable]()
-        for pictures, seen, lost, took in overlap.ahead(partial(self._open, some, encoded) for some in batches):
+        for pictures, seen, lost in overlap.ahead(partial(self._open, some, encoded) for some in batches):
             unreadable += lost
             if not seen:
                 continue
@@ -134,7 +137,7 @@ class _Panel:
             for name in part.asked:
                 began = clock()
                 numbers = self._ask(name, pictures, texts)
-                seconds[name] += clock() - began + took / len(part.asked)
+                seconds[name] += clock() - began
                 found[name] |= dict(zip(seen, map(float, numbers), strict=True))
             self.recipes |= pictures.carried_out
         for name in part.asked:
@@ -157,11 +160,11 @@ class _Panel:
 
     def _open(
         self, image_ids: Sequence[str], encoded: Mapping[str, bytes]
-    ) -> "tuple[Pictures, list[str], list[Unreadable], float]":
-        """The pictures that open, resized as the scorers want them; their ids; those that do not; and the seconds it took."""
+    ) -> "tuple[Pictures, list[str], list[Unreadable]]":
+        """The pictures that open, resized as the scorers want them; their ids; and those that do not open."""
         from aifeedback_dpo.scorers.pixels import Pictures
 
-        began, lost, images = clock(), list[Unreadable](), {}
+        lost, images = list[Unreadable](), dict[str, Image.Image]()
         for image_id in image_ids:
             try:
                 images[image_id] = decode_image(encoded[image_id])
@@ -170,7 +173,7 @@ class _Panel:
         pictures = Pictures.of(list(images.values()))
         for recipe in list(self.recipes) if images else ():
             pictures.tensor(recipe)
-        return pictures, list(images), lost, clock() - began
+        return pictures, list(images), lost
 
     def _ask(self, name: str, pictures: "Pictures", texts: Sequence[str]) -> NDArray[np.float32]:
         """A scorer's numbers for a batch, in pieces where it does not fit into memory."""
