@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from aifeedback_dpo import yaml_size
+from aifeedback_dpo import tokens, yaml_size
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.settings import Recipe, ScorerWeights
 from aifeedback_dpo.settings.kinds import Settings
@@ -37,7 +37,7 @@ def load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         merged = _extended(source)
         if overrides:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([_checked(item) for item in overrides]))
-        _refers_inside(OmegaConf.to_container(merged))
+        _check_texts(OmegaConf.to_container(merged))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
         raise UserError(f"recipe: {' '.join(str(error).split())}") from error
@@ -118,12 +118,16 @@ def _parsed(text: str) -> Any:
         raise ValueError("it is no mapping of keys to values") from error
 
 
-def _refers_inside(values: Any) -> None:
-    """Raises UserError for `${oc.env:NAME}` and the like: a recipe is published with its run, and a token may be in there."""
+def _check_texts(values: Any) -> None:
+    """Raises UserError for a token, and for `${oc.env:NAME}`, which may be one: a recipe is published with its run."""
     if isinstance(values, Mapping | list):
         for value in values.values() if isinstance(values, Mapping) else values:
-            _refers_inside(value)
+            _check_texts(value)
     elif isinstance(values, str):
+        if values != tokens.masked(values):
+            raise UserError(
+                "recipe: a setting holds a token or a password, and would be published; HF_TOKEN is where one goes"
+            )
         for name, colon in REFERENCE.findall(values):
             if "${" in name or (colon and name.strip() != "oc.select"):
                 raise UserError(f"recipe: '{values}': a recipe refers to its own settings alone, as in ${{train.beta}}")

@@ -15,13 +15,14 @@ COMMIT = "c" * 40
 
 @dataclass
 class Hub:
-    """Its address, its repositories (`models/owner/name` or `datasets/owner/name` -> file -> content), and what was asked."""
+    """Its address, repositories (`models/owner/name` or `datasets/owner/name` -> file -> content), what was asked, by whom."""
 
     address: str = ""
     repositories: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     broken: bool = False
     asked: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
 
     def answer(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body for a path and a posted body."""
@@ -80,6 +81,7 @@ def serving() -> Iterator[Hub]:
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             hub.asked.append(f"{self.command} {path}")
+            hub.tokens.add(self.headers.get("Authorization", "").removeprefix("Bearer "))
             posted = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, headers, body = hub.answer(path, json.loads(posted or b"{}"))
             self.send_response(status)

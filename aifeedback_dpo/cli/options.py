@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from aifeedback_dpo import tokens
 from aifeedback_dpo.errors import DdpoError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except DdpoError as error:
-            typer.echo(f"ddpo: {error}", err=True)
+            typer.echo(f"ddpo: {tokens.masked(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
             from aifeedback_dpo import store
