@@ -97,8 +97,9 @@ def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table
 
 def again(path: Path, table: str) -> str:
     """How a part comes back once it is deleted, as a sentence."""
-    above = path.parts[::-1].index(table)
-    root, folder, name = path.parents[above], path.parent.name, path.stem.removeprefix("part-")
+    above = path.parts[::-1]
+    root = path.parents[above.index(table)] if table in above else path.parent
+    folder, name = path.parent.name, path.stem.removeprefix("part-")
     slices = root / "imports" / name.rpartition("-")[0]
     if (slices / "about.json").exists():  # what its ledgers say was read is not read again
         return f"Delete it and {slices}, and run the same `ddpo import` again; the rest is kept"

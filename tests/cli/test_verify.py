@@ -1,6 +1,7 @@
 """ddpo verify: a sound run passes, however it was made; what is no fault is a note; and nothing is written."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from aifeedback_dpo import config
 from aifeedback_dpo.annotate.journal import Journal
 from aifeedback_dpo.cli.app import app
 from aifeedback_dpo.records import KEYS, TABLES
@@ -38,6 +40,19 @@ def test_imported_runs_are_sound(imported):
     code, told = verified(run)
     assert (code, told["faults"], told["notes"]) == (0, [], [])
     assert told["checked"]["votes"] > 0
+
+
+def test_the_runs_of_a_study_are_looked_at_with_it(labelled, tmp_path):
+    recipe = config.load("human-vs-ai")
+    study = tmp_path / "study"
+    for name in recipe.study.images:
+        shutil.copytree(labelled, study / name)
+    (study / "recipe.yaml").write_text(config.dump(recipe))
+    path = part_of(study / name, "pairs")
+    path.write_bytes(b"")
+    told = the_fault(study, path)
+    assert "is corrupted" in told["what"]
+    assert verified(study)[1]["checked"]["prompts"] == 10 * len(recipe.study.images)
 
 
 def test_the_folder_may_be_named_alone_and_is_named_once(finished):
