@@ -29,6 +29,7 @@ from aifeedback_dpo.store import Run
 TEXT = ("", ".txt")
 TABLES = (".tsv", ".csv", ".jsonl", ".parquet")
 HUB_ID = r"[\w.-]+/[\w.-]+"
+HALF = r"[\ud800-\udfff]"  # of a surrogate pair
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,16 @@ def _json_lines(path: Path, column: str) -> Iterator[Any]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"prompts.source: {path} has no JSON on line {number}: {error}") from error
             if not isinstance(row, dict):
                 raise DataError(f"prompts.source: line {number} of {path} is no object with keys")
             _need(column, row, path)
+            if isinstance(row[column], str) and re.search(HALF, row[column]):
+                raise DataError(
+                    f"prompts.source: line {number} of {path} has half of a surrogate pair (\\ud800 to \\udfff), which is no "
+                    "character and cannot be stored; write the whole of it, or leave it out"
+                )
             yield row[column]
 
 
