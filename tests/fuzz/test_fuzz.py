@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aifeedback_dpo.errors import UserError
+from aifeedback_dpo.sources import labels
 from tests.fuzz import targets
 
 TIMES = {"image": 2000, "part": 600, "recipe": 30, "description": 80, "document": 30, "archive": 200}
@@ -107,3 +108,10 @@ def folders(**said: Any) -> bytes:
 )
 def test_no_set_takes_the_process_down(data: bytes) -> None:
     targets.document(data)
+
+
+def test_a_label_that_no_float_or_list_can_hold_is_no_label() -> None:
+    with pytest.raises(labels.NotALabel, match="is no number"):
+        labels.number(10**400)
+    with pytest.raises(labels.NotALabel, match="is no list"):
+        labels.listed("[" * 100_000)
