@@ -1,5 +1,6 @@
 """Where `ddpo generate` and `ddpo label` run: here, as one share of many, in several processes, or on Ray."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -38,7 +39,8 @@ Workers = Annotated[
         rich_help_panel="Many machines",
     ),
 ]
-SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")
+ARRAY = "SLURM_ARRAY_TASK"
+SLURM = (f"{ARRAY}_ID", f"{ARRAY}_COUNT")
 
 
 @dataclass(frozen=True)
@@ -72,21 +74,27 @@ def chosen(shard: str | None, engine: str, workers: int | None, *, environment: 
 def share(text: str) -> tuple[int, int]:
     """Of `I/N`."""
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+    if not (_is_number(number) and _is_number(count) and int(number) < int(count)):
         raise UserError(f"--shard {text} is no share; write I/N with I from 0 to N - 1, as in 0/4 and 3/4")
     return int(number), int(count)
 
 
 def _of_slurm(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Of an array's task: they are numbered from the first to the last, in steps, and none is left out."""
     task, count = (environment[name] for name in SLURM)
-    first, step = (
-        environment.get(f"SLURM_ARRAY_TASK_{name}", default) for name, default in (("MIN", "0"), ("STEP", "1"))
+    first, step = (environment.get(name, default) for name, default in ((f"{ARRAY}_MIN", "0"), (f"{ARRAY}_STEP", "1")))
+    last = environment.get(f"{ARRAY}_MAX")
+    known = [text for text in (task, count, first, step, last) if text is not None]
+    if all(map(_is_number, known)) and int(count) and int(step):
+        at, left = divmod(int(task) - int(first), int(step))
+        whole = last is None or int(last) - int(first) == (int(count) - 1) * int(step)
+        if whole and not left and 0 <= at < int(count):
+            return at, int(count)
+    raise UserError(
+        f"SLURM_ARRAY_TASK_ID={task} of SLURM_ARRAY_TASK_COUNT={count}, the first being {first}, is no share; an array "
+        "with gaps needs --shard I/N"
     )
-    numbers = [int(text) if text.isdecimal() else -1 for text in (task, count, first, step)]
-    at, of, start, every = numbers
-    if min(numbers) < 0 or not every or (at - start) % every or not 0 <= (at - start) // every < of:
-        raise UserError(
-            f"SLURM_ARRAY_TASK_ID={task} of SLURM_ARRAY_TASK_COUNT={count}, the first being {first}, is no share; an array "
-            "with gaps needs --shard I/N"
-        )
-    return (at - start) // every, of
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None

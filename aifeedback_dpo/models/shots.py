@@ -53,10 +53,12 @@ class Shot:
 
     def around(self) -> tuple[str, str, str]:
         """What the id is the digest of, without prompt and seed: before, between and after the two."""
-        marked = canonical("image", self._made_by() | {"prompt": "\0prompt", "seed": "\0seed"})
-        before, _, rest = marked.partition(json.dumps("\0prompt"))
-        between, _, after = rest.partition(json.dumps("\0seed"))
-        return before, between, after
+        marked = canonical("image", self._made_by() | {"prompt": 0, "seed": 0})
+        before, prompt, rest = marked.partition(
+            '"prompt":0'
+        )  # a text has no quotation mark without a backslash before it
+        between, seed, after = rest.partition('"seed":0')
+        return before + prompt[:-1], between + seed[:-1], after
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import huggingface_hub.constants as constants
 import numpy as np
 import pytest
 from huggingface_hub import close_session
+from hypothesis import settings
 from PIL import Image
 
 from aifeedback_dpo import config
@@ -14,6 +15,9 @@ from aifeedback_dpo.compare import embedding
 from aifeedback_dpo.compare.embedding import Loaded, Space
 from aifeedback_dpo.store import Run
 from tests.fake_hub import Hub, serving
+
+settings.register_profile("shared", deadline=None)  # cores that others use as well are slow at times
+settings.load_profile("shared")
 
 
 @pytest.fixture
