@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ class Late:
     def shutdown(self, wait: bool) -> None:
         pass
 
-    def __enter__(self) -> "Late":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
