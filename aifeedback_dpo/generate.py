@@ -1,5 +1,6 @@
 """Stage 1: prompts to pictures to pairs. Pairs are drawn before anyone has seen a score, so every judge gets the same."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -90,6 +91,7 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
         begun = True
 
     for one in asked:
+        gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
         engine.run(replace(one, begun=begin), progress, place)
     begin()
     if not absent(every.ids, run.ids("images")).any():

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ class Actor:
         sys.path.insert(0, folder)
         self.job = job
         self._open = ExitStack()
-        self.said = self._open.enter_context(workers.working(job.run, job.command, (0, 1), 0, place=workers.POOL))
         self.work = self._open.enter_context(job.begin(engine.Silent()))
+        self.said = workers.in_pool(job.run, job.command)
 
     def __call__(self, batch: "dict[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
         rows = [self._do(json.loads(told)) for told in batch["slice"].tolist()]
@@ -153,10 +153,11 @@ def _session(pool: int | None) -> Iterator[tuple[int, bool]]:
     elif not joined:
         logical = max(os.cpu_count() or 1, (pool or 1)) + SPARE_CPUS
         with _hushed():
-            ray.init(num_cpus=logical, object_store_memory=OBJECTS, **quiet)
+            ray.init(address="local", num_cpus=logical, object_store_memory=OBJECTS, **quiet)
     try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-        yield pool or max(1, gpus), gpus > 0
+        with redirect_stdout(sys.stderr):  # what Ray has to say of workers that died
+            gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+            yield pool or max(1, gpus), gpus > 0
     finally:
         if not joined:
             ray.shutdown()

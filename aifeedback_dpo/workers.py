@@ -85,11 +85,11 @@ class Said:
 
 
 @contextmanager
-def working(run: Run, command: str, shard: tuple[int, int], of: int, place: str = "here") -> Iterator[Said]:
+def working(run: Run, command: str, shard: tuple[int, int], of: int) -> Iterator[Said]:
     """Says how this process fares. Of a whole plan that was worked off nothing is left to say, and the file goes."""
     if shard[1] == 1:
         _tidy(run, command)
-    said = Said(run, Worker(command, shard, of, place=place))
+    said = Said(run, Worker(command, shard, of))
     try:
         yield said
     except BaseException as error:
@@ -102,6 +102,11 @@ def working(run: Run, command: str, shard: tuple[int, int], of: int, place: str 
     else:
         said.worker.status = DONE
         said.write()
+
+
+def in_pool(run: Run, command: str) -> Said:
+    """Says how this process fares in a pool, which nobody knows the share of."""
+    return Said(run, Worker(command, (0, 1), 0, place=POOL))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ KILLED = -9
 
 
 def killing(after: int) -> str:
-    """Python that has its process killed at its nth event: a file opened, renamed or removed, a folder listed, a thread started.
+    """Python that has its process killed at its nth event: a file opened, renamed, removed, a folder listed, a thread started.
 
     Files are written under a temporary name, so that this is before, within and after each writing, at any point of a stage.
     """

@@ -4,7 +4,6 @@ While the denoiser draws a batch, the one before is encoded and the part before 
 once, and together, so that a picture does not depend on what was drawn before its slice.
 """
 
-import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,9 +62,6 @@ class Drawing:
             pool = open_now.enter_context(ThreadPoolExecutor(ENCODERS, "encode"))
             behind = open_now.enter_context(Behind())
             yield _Camera(self, model, pool, behind, progress)
-        del model
-        if self.model is None:
-            gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
 
     def write(self, part: engine.Slice, rows: Sequence["Future[dict[str, Any]]"]) -> None:
         """Commits the pictures of a slice once all are encoded."""

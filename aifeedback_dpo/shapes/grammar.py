@@ -101,6 +101,11 @@ def prompts(split: Split, count: int | None = None) -> list[str]:
 
     However many are taken, half of them are about position and a third about colours, for as long as a category lasts.
     """
+    return list(_shuffled(split)[:count])
+
+
+@cache
+def _shuffled(split: Split) -> tuple[str, ...]:
     by_category: dict[str, list[str]] = {}
     for prompt, scene in scenes().items():
         if scene.split == split:
@@ -109,4 +114,4 @@ def prompts(split: Split, count: int | None = None) -> list[str]:
     for category, chosen in by_category.items():
         shuffled = sorted(chosen, key=lambda prompt: derive("shapes-order", prompt))
         placed += [((rank + 0.5) / SHARES[category], prompt) for rank, prompt in enumerate(shuffled)]
-    return [prompt for _, prompt in sorted(placed)][:count]
+    return tuple(prompt for _, prompt in sorted(placed))
