@@ -97,12 +97,18 @@ def _members(tars: Iterable[Path]) -> dict[str, tuple[Path, int, int] | None]:
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    if member.isfile():
+                    if member.isfile() and not member.issparse():  # of those only the stretches with data are there
                         name, place = member.name.removeprefix("./"), (path, member.offset_data, member.size)
                         found[name] = None if name in found else place
                         short = Path(name).name
                         bare[short] = None if short in bare else place
-        except tarfile.TarError as error:
+        except (
+            tarfile.TarError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:  # the others on damaged ones
             raise UserError(f"{path} is no tar that can be read ({error}); fetch it again, or take it away") from error
     return bare | found
 

@@ -6,6 +6,7 @@ that search and reading have found.
 
 import json
 import random
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,6 +109,23 @@ def folders(**said: Any) -> bytes:
 )
 def test_no_set_takes_the_process_down(data: bytes) -> None:
     targets.document(data)
+
+
+def headed(size: int, kind: bytes = tarfile.REGTYPE, real_size: int = 0) -> bytes:
+    """A tar of one member that claims so many bytes; a sparse one also claims how many it has unpacked."""
+    member = tarfile.TarInfo("1.png")
+    member.size, member.type = size, kind
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[483:495] = b"\x80" + real_size.to_bytes(11, "big")
+    head[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(head))[0]
+    return bytes(head) + bytes(2048)
+
+
+@pytest.mark.parametrize(
+    "data", [headed(2**63 - 2), headed(2**40), headed(0, tarfile.GNUTYPE_SPARSE, 2**60)], ids=range(3)
+)
+def test_no_tar_is_believed_about_its_sizes(data: bytes) -> None:
+    targets.archive(data)
 
 
 def test_a_label_that_no_float_or_list_can_hold_is_no_label() -> None:
