@@ -122,7 +122,9 @@ def headed(size: int, kind: bytes = tarfile.REGTYPE, real_size: int = 0) -> byte
 
 
 @pytest.mark.parametrize(
-    "data", [headed(2**63 - 2), headed(2**40), headed(0, tarfile.GNUTYPE_SPARSE, 2**60)], ids=range(3)
+    "data",
+    [headed(2**63 - 2), headed(2**63 - 1025), headed(2**40), headed(-1024), headed(0, tarfile.GNUTYPE_SPARSE, 2**60)],
+    ids=range(5),
 )
 def test_no_tar_is_believed_about_its_sizes(data: bytes) -> None:
     targets.archive(data)
