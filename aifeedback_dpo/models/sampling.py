@@ -90,7 +90,7 @@ class _Camera:
         at = 0
         while at < len(shots):
             now = shots[at : at + self.size]
-            pictures = self._fitting(partial(sample, self.model, now, captions))
+            pictures = self._fitting(partial(sample, self.model, now, captions), len(now))
             if pictures is not None:
                 rows += [
                     self.pool.submit(_row, shot, picture, self.model.scheduler_name, self.job.run)
@@ -103,12 +103,12 @@ class _Camera:
     def settle(self) -> None:
         self.behind.settle()
 
-    def _fitting(self, draw: Callable[[], "list[Image.Image]"]) -> "list[Image.Image] | None":
-        """What it draws, or None where that took too much memory: the next batches are half as large."""
+    def _fitting(self, draw: Callable[[], "list[Image.Image]"], count: int) -> "list[Image.Image] | None":
+        """What it draws, so many, or None where that took too much memory: the next batches are half as large."""
         try:
             return draw()
         except RuntimeError as error:
-            self.size = overlap.halved(self.size, error)
+            self.size = overlap.halved(count, error)
         overlap.let_go()
         self.progress.note(f"out of memory: going on with generate.batch_size={self.size}")
         return None

@@ -96,7 +96,7 @@ class _Interview:
         try:
             told = self.judge.ask([a for _, a, _ in shown], [b for _, _, b in shown], texts)
         except RuntimeError as error:
-            self.size = overlap.halved(self.size, error)
+            self.size = overlap.halved(len(shown), error)
         else:
             if len(told) != len(shown):
                 raise UserError(
