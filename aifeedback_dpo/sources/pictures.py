@@ -102,13 +102,7 @@ def _members(tars: Iterable[Path]) -> dict[str, tuple[Path, int, int] | None]:
                         found[name] = None if name in found else place
                         short = Path(name).name
                         bare[short] = None if short in bare else place
-        except (
-            tarfile.TarError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:  # the others on damaged ones
+        except (tarfile.TarError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:  # of damage
             raise UserError(f"{path} is no tar that can be read ({error}); fetch it again, or take it away") from error
     return bare | found
 
