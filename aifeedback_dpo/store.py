@@ -147,10 +147,12 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise disk_error(error, path) from error
+            if isinstance(error, OSError):
+                raise disk_error(error, path) from error
+            raise
 
     @contextlib.contextmanager
     def alone(self, command: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -95,7 +95,8 @@ def working(run: Run, command: str, shard: tuple[int, int], of: int) -> Iterator
     except BaseException as error:
         said.worker.status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
         said.worker.error = str(error) if isinstance(error, DdpoError) else type(error).__name__
-        said.write()
+        with suppress(DdpoError):  # on a full disk this cannot be said, and why must be
+            said.write()
         raise
     if shard[1] == 1:
         said.remove()

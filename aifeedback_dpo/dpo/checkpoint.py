@@ -47,7 +47,12 @@ def save(run: Run, job: Job, step: int, state: dict[str, Any]) -> None:
 
     def fill(file: IO[bytes]) -> None:
         summed = _Summed(file)
-        torch.save(vars(made), cast(IO[bytes], summed))
+        try:
+            torch.save(vars(made), cast(IO[bytes], summed))
+        except RuntimeError as error:  # of a file that is too short, in place of why it is
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         file.write(summed.sum.digest())
 
     run.write(job.checkpoint(step), fill)
