@@ -117,7 +117,8 @@ class Plan:
 def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
     """What is to be trained, without loading a model.
 
-    Raises UserError for a judge without preferences, and for a policy that was trained from something else.
+    Raises UserError for a judge without preferences, for a policy that was trained from something else, and for a model that
+    is not the one that drew the pictures.
     """
     settings = run.recipe.train
     every = _to_learn_from(run)
@@ -129,9 +130,11 @@ def plan(run: Run, judges: Sequence[str] = ()) -> Plan:
         raise UserError(
             f"train.held_out.pairs={settings.held_out.pairs} leaves none of the {every.num_rows} pairs to train on; take fewer"
         )
+    identity = models.identify(run.recipe.model)
+    models.unchanged(run, [identity])
     shared = {
         "train": settings.model_dump(mode="json", exclude={**PACING, "judges": True, "seeds": True, "name": True}),
-        "model": {"revision": models.identify(run.recipe.model).revision, "dtype": run.recipe.model.dtype},
+        "model": {"revision": identity.revision, "dtype": run.recipe.model.dtype},
         "pairs": rows_id(pairs.column("pair_id")),
     }
     jobs = []
