@@ -115,11 +115,13 @@ def label(
         for interview in interviews:
             unreadable += engine.run(asking.asked(interview, place.shard), progress, place)
     except UserError:
-        for name in loaded:
+        for name in (*loaded, *judging):
             opened.record(f"label/{name}", "failed")
         raise
     if not place.whole and (left := _left(run, scored, interviews, pairs)):
         return Labels([], _once(unreadable), left)
+    if not place.whole:
+        unreadable = [*_told_elsewhere(run, scored), *unreadable]
     scoring.warn(scored, progress)
     judged: list[Judged] = []
     if run.recipe.label.raters == "simulated":  # before the scorers' preferences, which may be fitted on these
@@ -161,6 +163,14 @@ def _left(run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking]
     both = absent(pairs.a, lost) & absent(pairs.b, lost)
     left += [absent(pairs.ids, asking.answered(run, one.name, one.recipe)) & both for one in interviews]
     return int(sum(some.sum() for some in left))
+
+
+def _told_elsewhere(run: Run, scored: scoring.Scoring) -> list[scoring.Unreadable]:
+    """The pictures that other shares could not read, and that have no score since."""
+    lost = packed_ids(sorted(workers.told(workers.read(run), scored.command)))
+    for name, recipe in scored.recipes.items():
+        lost = lost[absent(lost, scoring.scored(run, name, recipe))]
+    return [scoring.Unreadable(image_id.decode(), "says another share") for image_id in lost]
 
 
 def _taken(run: Run, name: str, scorer: Scorer | PairJudge) -> dict[str, float]:
