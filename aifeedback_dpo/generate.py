@@ -1,7 +1,7 @@
 """Stage 1: prompts to pictures to pairs. Pairs are drawn before anyone has seen a score, so every judge gets the same."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from aifeedback_dpo.errors import ModelMissing, UserError
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.models import sampling, shots
 from aifeedback_dpo.models.shots import Shots
-from aifeedback_dpo.records import IMPORTED, PAIRS, pair_id, prompt_id
+from aifeedback_dpo.records import IMPORTED, PAIRS, content_id, pair_id, prompt_id, rows_id
 from aifeedback_dpo.seeds import derive, uniform
 from aifeedback_dpo.settings import Drawer, Model, Recipe
 from aifeedback_dpo.store import Run
@@ -38,30 +38,39 @@ class Plan:
 
 def plan(run: Run) -> Plan:
     """Counts, without loading a model; weights or prompts that are not here are told of in `missing`."""
-    settings, wanted = run.recipe.generate, _wanted(run)
+    try:
+        sources = sources_of(run)
+        found = prompts.at_hand(run)
+        if found is None:  # where they are still on the hub, nothing has been drawn for them either
+            return _plan(run, _wanted(run), sources, 0)
+        every = shots_of(run, found)
+    except ModelMissing as error:
+        return replace(_plan(run, _wanted(run), [], 0), missing=str(error))
+    return _plan(run, len(every.prompts), sources, _there(run, every))
+
+
+def _plan(run: Run, wanted: int, sources: Sequence[shots.Source], done: int) -> Plan:
+    settings = run.recipe.generate
     drawers = settings.pool or (run.recipe.model,)
     images = wanted * settings.candidates
     mean = sum(_pixels(run.recipe, drawer) for drawer in drawers) / len(drawers)
-    known, done, missing = dict[str, str](), 0, None
-    try:
-        known = {source.identity.name: source.identity.revision for source in sources_of(run)}
-        if prompts.at_hand(run):  # where they are still on the hub, nothing has been drawn for them either
-            done = int((~absent(shots_of(run).ids, run.ids("images"))).sum())
-    except ModelMissing as error:
-        missing = str(error)
     return Plan(
         prompts=wanted,
         images=images,
         images_done=done,
         pairs=wanted * _pairs_per_prompt(run),
-        revisions=known,
+        revisions={source.identity.name: source.identity.revision for source in sources},
         disk_mb=round(images * mean * BYTES_PER_PIXEL / 1e6, 1),
-        missing=missing,
     )
 
 
 def _wanted(run: Run) -> int:
     return len(prompts.read(run).train) if run.recipe.prompts.source == IMPORTED else run.recipe.prompts.train
+
+
+def _there(run: Run, every: Shots) -> int:
+    """How many of these pictures are in the run."""
+    return int((~absent(every.ids, run.ids("images"))).sum())
 
 
 def generate(run: Run, progress: engine.Progress, place: engine.Place | None = None) -> Plan:
@@ -74,7 +83,8 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
     if prompts.at_hand(run) is None:
         progress.note(f"Reading prompts of {run.recipe.prompts.source}")
     check(run)
-    every, sources = shots_of(run), sources_of(run)
+    found, sources = prompts.read(run), sources_of(run)
+    every = shots_of(run, found)
     facts = {
         "models": {source.identity.name: source.identity.revision for source in sources},
         "seed": run.recipe.seed,
@@ -86,7 +96,7 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
     def begin() -> None:
         nonlocal begun
         if not begun:
-            prompts.commit(run)
+            prompts.commit(run, found)
             run.record("generate", "running", **facts)
         begun = True
 
@@ -94,10 +104,10 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
         gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
         engine.run(replace(one, begun=begin), progress, place)
     begin()
-    if not absent(every.ids, run.ids("images")).any():
-        _commit_pairs(run, every)
-        run.record("generate", "done", **facts)
-    return plan(run)
+    done = _there(run, every) if asked else len(every)
+    if done == len(every):
+        run.record("generate", "done", **facts, pairs_from=_commit_pairs(run, every))
+    return _plan(run, len(every.prompts), sources, done)
 
 
 def _asked(run: Run, every: Shots, place: engine.Place) -> Iterator[engine.Asked[engine.Finding]]:
@@ -134,10 +144,9 @@ def sources_of(run: Run) -> list[shots.Source]:
     return [shots.source(run.recipe, drawer) for drawer in run.recipe.generate.pool or (run.recipe.model,)]
 
 
-def shots_of(run: Run) -> Shots:
+def shots_of(run: Run, found: prompts.Prompts) -> Shots:
     """Every candidate of every train prompt, in order."""
-    sources, texts = sources_of(run), prompts.read(run).train
-    return shots.plan(texts, sources, run_seed=run.recipe.seed, candidates=run.recipe.generate.candidates)
+    return shots.plan(found.train, sources_of(run), run_seed=run.recipe.seed, candidates=run.recipe.generate.candidates)
 
 
 def _pixels(recipe: Recipe, drawer: Model) -> int:
@@ -148,13 +157,18 @@ def _pixels(recipe: Recipe, drawer: Model) -> int:
     return (own.width or recipe.generate.width or 512) * (own.height or recipe.generate.height or 512)
 
 
-def _commit_pairs(run: Run, every: Shots) -> None:
-    """`generate.pairs` of all candidates two by two, by a seeded draw; which of the two is `a` is a draw as well."""
+def _commit_pairs(run: Run, every: Shots) -> str:
+    """`generate.pairs` of all candidates two by two, by a seeded draw; which of the two is `a` is a draw as well.
+
+    Gives a hash of what they follow from, which the manifest keeps: those that are there are not drawn again.
+    """
     count, seed = _pairs_per_prompt(run), run.recipe.seed
+    pairs_from = content_id("pairs", rows_id(every.ids), count, seed)
+    if run.has("pairs", "all") and run.manifest()["made_by"].get("generate", {}).get("pairs_from") == pairs_from:
+        return pairs_from
     images = every.ids.reshape(len(every.prompts), -1)
     two_by_two = list(combinations(range(images.shape[1]), 2))
-    chosen_by = f"seeded draw of {count} from {len(two_by_two)}"
-    columns: dict[str, list[str]] = {name: [] for name in PAIRS.names}
+    columns: dict[str, list[str]] = {name: [] for name in ("pair_id", "prompt_id", "image_a", "image_b")}
     for text, row in zip(every.prompts, images, strict=True):
         names = [name.decode() for name in row]
         drawn = [(names[one], names[other]) for one, other in two_by_two]
@@ -163,11 +177,11 @@ def _commit_pairs(run: Run, every: Shots) -> None:
         prompt = prompt_id(text)
         for first, second in drawn[:count]:
             a, b = (first, second) if uniform(seed, "side", first, second) < 0.5 else (second, first)
-            for name, value in zip(PAIRS.names, (pair_id(a, b), prompt, a, b, chosen_by), strict=True):
-                columns[name].append(value)
-    table = pa.table(columns, schema=PAIRS)
-    if absent(table["pair_id"], run.ids("pairs")).any():
-        run.commit("pairs", table, "all")
+            for column, value in zip(columns.values(), (pair_id(a, b), prompt, a, b), strict=True):
+                column.append(value)
+    chosen_by = pa.repeat(f"seeded draw of {count} from {len(two_by_two)}", len(columns["pair_id"]))
+    run.commit("pairs", pa.table({**columns, "chosen_by": chosen_by}, schema=PAIRS), "all")
+    return pairs_from
 
 
 def _pairs_per_prompt(run: Run) -> int:

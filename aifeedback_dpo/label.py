@@ -128,7 +128,8 @@ def label(
         voted, unseen = _vote(run, pairs, prompts, progress)
         judged.append(voted)
         unreadable += unseen
-    judged += [_prefer(run, name, scorer, pairs) for name, scorer in loaded.items()]
+    looks = scoring.Looks.read(run) if loaded else None
+    judged += [_prefer(run, name, scorer, pairs, looks) for name, scorer in loaded.items()]
     judged += [_answered(run, name, answering, pairs) for name, answering in judging.items()]
     if asked.consensus:
         judged.append(_consensus(run, asked.consensus, pairs))
@@ -203,9 +204,9 @@ def _load(run: Run, asked: Asked, progress: engine.Progress) -> tuple[dict[str, 
     return loaded, judging
 
 
-def _prefer(run: Run, name: str, scorer: Scorer, pairs: Pairs) -> Judged:
+def _prefer(run: Run, name: str, scorer: Scorer, pairs: Pairs, looks: scoring.Looks | None) -> Judged:
     """A scorer's preferences, by its slope: a number of the recipe, one fitted on people, or its own; or else by order."""
-    values = scoring.scores(run, name, scorer.recipe)
+    values = scoring.scores(run, name, scorer.recipe, looks)
     score_a, score_b = (_of(values, side) for side in (pairs.a, pairs.b))
     weights, tie_band = _weights(run, name), run.recipe.label.tie_band
     slope, source = scorer.preference.slope, scorer.preference.why
@@ -306,17 +307,17 @@ def _commit(
     p_a = p_a.astype(np.float32).astype(np.float64)
     there = ~np.isnan(p_a)
     count = int(there.sum())
-    who = np.array(annotators, object) if annotators else np.full(len(pairs), judge, object)
+    who = pa.array(annotators, pa.string()).filter(pa.array(there)) if annotators else pa.repeat(judge, count)
     rows = pa.table(
         {
             "pair_id": pa.array(pairs.ids[there], pa.binary()).cast(pa.string()),
-            "judge": pa.array([judge] * count, pa.string()),
+            "judge": pa.repeat(judge, count),
             "p_a": pa.array(p_a[there], pa.float32()),
             "margin": pa.array(margin[there], pa.float32()),
-            "annotator": pa.array(who[there], pa.string()),
+            "annotator": who,
             "votes": pa.array(np.full(count, votes), pa.int32()),
             "seconds": pa.nulls(count, pa.float32()),
-            "rule": pa.array([rule] * count, pa.string()),
+            "rule": pa.repeat(rule, count),
         }
     )
     run.commit("preferences", rows, "current", judge)

@@ -16,12 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aifeedback_dpo import hub
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.hub import Repository
-from aifeedback_dpo.records import IMPORTED, prompt_id
+from aifeedback_dpo.records import IMPORTED, PROMPTS, prompt_id
 from aifeedback_dpo.settings import Prompts as PromptsSettings
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
@@ -80,25 +82,21 @@ def downloaded(dataset: Repository) -> Path | None:
     return hub.cached(dataset, lambda _: None if hub.is_listed(dataset) else "a list of its files")
 
 
-def commit(run: Run) -> None:
-    """Puts the prompts into the run. Raises UserError where it holds others: a held-out one must never move to training."""
-    found = read(run)
-    there = {(row["prompt_id"], row["split"]) for row in run.rows("prompts")}
-    wanted = {
-        split: [
-            {"prompt_id": prompt_id(text), "prompt": text, "split": split, "source": found.source} for text in prompts
-        ]
-        for split, prompts in (("train", found.train), ("eval", found.eval))
-    }
-    keys = {(str(row["prompt_id"]), split) for split, rows in wanted.items() for row in rows}
-    if moved := there - keys:
+def commit(run: Run, found: Prompts) -> None:
+    """Puts prompts into the run. Raises UserError where it holds others: a held-out one must never move to training."""
+    stored = run.read("prompts", ["prompt", "split"])
+    wanted = {"train": found.train, "eval": found.eval}
+    there = {split: set(stored.filter(pc.equal(stored["split"], split))["prompt"].to_pylist()) for split in wanted}
+    if moved := sum(len(there[split].difference(texts)) for split, texts in wanted.items()):
         raise UserError(
-            f"{run.recipe.prompts.source} is not what {run.root} was made with: {len(moved)} prompts are gone or in another "
+            f"{run.recipe.prompts.source} is not what {run.root} was made with: {moved} prompts are gone or in another "
             "split. Put it back, or choose another --run"
         )
-    for split, rows in wanted.items():
-        if not keys <= there:
-            run.commit("prompts", rows, split)
+    for split, texts in wanted.items():
+        if not there[split].issuperset(texts):
+            columns = {"prompt_id": [prompt_id(text) for text in texts], "prompt": texts}
+            same = {"split": pa.repeat(split, len(texts)), "source": pa.repeat(found.source, len(texts))}
+            run.commit("prompts", pa.table({**columns, **same}, schema=PROMPTS), split)
 
 
 def _held(run: Run) -> Prompts | None:

@@ -161,7 +161,7 @@ def packed_ids(ids: Ids) -> NDArray[np.bytes_]:
     return np.frombuffer(whole.buffers()[1], f"S{width}", len(whole), whole.offset * width)
 
 
-def rows_id(ids: pa.ChunkedArray, values: NDArray[np.float32] | None = None) -> str:
+def rows_id(ids: Ids, values: NDArray[np.float32] | None = None) -> str:
     """A hash of rows by id, with a float32 each or without, whatever their order."""
     packed = packed_ids(ids)
     order = np.argsort(packed)

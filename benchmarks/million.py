@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aifeedback_dpo import engine, generate, scorers
+from aifeedback_dpo import engine, generate, prompts, scorers
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.models.shots import Shots
 from aifeedback_dpo.opening import open_run
@@ -84,7 +84,7 @@ def make(folder: Path, root: Path, images: int) -> None:
         f"label.images_per_part={PART}",
     )
     run = open_run(root, "shapes", settings)
-    shots = generate.shots_of(run)
+    shots = generate.shots_of(run, prompts.read(run))
     for part in engine.left(shots.ids, np.ones(len(shots), np.bool_), PART):
         run.commit("images", _images(shots, part), part.name, "base")
     generate.generate(run, Silent())

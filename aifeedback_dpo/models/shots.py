@@ -161,6 +161,8 @@ class Shots(Sequence[Shot]):
 
     def drawn_by(self, number: int) -> "Shots":
         """Those of one of the sources."""
+        if len(self.sources) == 1:
+            return self
         own = [k for k in self.candidates if k % len(self.sources) == number]
         return Shots(self.prompts, self.sources, own, run_seed=self.run_seed)
 

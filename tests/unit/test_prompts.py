@@ -138,7 +138,7 @@ from aifeedback_dpo import prompts
 from tests.unit.test_prompts import run_of
 run = run_of(Path(sys.argv[1]), "team/prompts")
 assert prompts.at_hand(run) is None
-prompts.commit(run)
+prompts.commit(run, prompts.read(run))
 """
 
 
@@ -165,7 +165,7 @@ def test_a_dataset_of_the_hub_is_read_at_one_commit_and_then_lives_in_the_run(tm
     assert found.source == f"team/prompts@{COMMIT}"
     assert {row["source"] for row in run.rows("prompts")} == {found.source}
     before = run.parts("prompts")[0].read_bytes()
-    prompts.commit(run)
+    prompts.commit(run, prompts.read(run))
     assert run.parts("prompts")[0].read_bytes() == before
     run.parts("prompts")[0].unlink()
     with pytest.raises(ModelMissing):  # half of a split is no answer

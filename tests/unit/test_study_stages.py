@@ -21,7 +21,7 @@ def opened(tmp_path: Path) -> study.Opened:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, tuple[str, ...]]]:
     """Stages that do nothing; gives what is trained: the run, train.name, and the judges."""
     calls: list[tuple[str, str | None, tuple[str, ...]]] = []
-    monkeypatch.setattr(generate, "generate", lambda run, progress: prompts.commit(run))
+    monkeypatch.setattr(generate, "generate", lambda run, progress: prompts.commit(run, prompts.read(run)))
     monkeypatch.setattr(label, "label", lambda *given: None)
     monkeypatch.setattr(
         train,
