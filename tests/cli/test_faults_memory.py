@@ -62,12 +62,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("most", "once", "sizes"),
-    [(2, None, [4, 2, 2, 2, 2, 2, 2]), (4, 1, [4, 4, 2, 2, 2, 2]), (1, None, [4, 2, *[1] * 12])],
-    ids=["always", "once", "down to one"],
+    ("asked", "most", "once", "sizes"),
+    [
+        (4, 2, None, [4, 2, 2, 2, 2, 2, 2]),
+        (64, 2, None, [4, 2, 2, 2, 2, 2, 2]),  # a slice has four
+        (4, 4, 1, [4, 4, 2, 2, 2, 2]),
+        (64, 1, None, [4, 2, *[1] * 12]),
+    ],
+    ids=["always", "many asked for", "once", "down to one"],
 )
-@pytest.mark.parametrize("asked", [4, 64])
-def test_drawing_goes_on_with_smaller_batches(drawn, tmp_path, monkeypatch, most, once, sizes, asked):
+def test_drawing_goes_on_with_smaller_batches(drawn, tmp_path, monkeypatch, asked, most, once, sizes):
     seen: list[int] = []
     monkeypatch.setattr(Diffuser, "sample", fitting(Diffuser.sample, most, seen, once=once))
     result = ddpo("generate", *FEW, f"generate.batch_size={asked}", run=tmp_path / "run")
