@@ -87,6 +87,7 @@ def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table
         with pa.OSFile(str(path)) as file, pq.ParquetFile(file, page_checksum_verification=True) as part:
             _check(part.schema_arrow, path, table, wanted)
             found = part.read(columns=wanted, use_threads=False)
+            found.validate(full=True)  # text is text
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last for a name that is no text any more
         if isinstance(error, OSError) and error.errno is not None:
             raise DdpoError(f"{path} cannot be read: {error.strerror}") from error

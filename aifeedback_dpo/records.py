@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aifeedback_dpo.markdown import escaped
+
 BASE = "base"
 HUMAN = "human"
 CONTROL = "random"
@@ -204,7 +206,7 @@ def card(name: str, about: str) -> str:
     """A run's dataset card, so that `load_dataset(folder, "images")` works."""
     configs = "".join(f"- config_name: {table}\n  data_files: {table}/**/*.parquet\n" for table in TABLES)
     return (
-        f"---\nconfigs:\n{configs}---\n\n# {name}\n\n{about}\n\n"
+        f"---\nconfigs:\n{configs}---\n\n# {name}\n\n{escaped(about)}\n\n"
         'Made by `ddpo`. Each table opens with `datasets.load_dataset("<this folder>", "images")`; '
         "`recipe.yaml` tells the settings and `manifest.json` what made what.\n"
     )

@@ -213,7 +213,7 @@ class Run:
             manifest = dict(json.loads(path.read_text()))
             manifest["made_by"] = {work: dict(entry) for work, entry in manifest["made_by"].items()}
             version = int(manifest["schema_version"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise BrokenFile(path, f"is no manifest ({error})", UNTOLD) from error
         if version > SCHEMA_VERSION:
             raise BrokenFile(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
@@ -292,7 +292,7 @@ def read_inputs(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is corrupted ({error}); delete {path.parent} and run `ddpo train` again") from error
 
 

@@ -110,7 +110,7 @@ def part(data: bytes) -> None:
         path.write_bytes(data[1:])
         for columns in (None, [records.KEYS[table]]):
             with contextlib.suppress(DdpoError):
-                read_part(path, table, columns)
+                read_part(path, table, columns).to_pylist()
 
 
 def part_seeds() -> list[bytes]:

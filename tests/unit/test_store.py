@@ -2,6 +2,7 @@
 
 import errno
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from datasets import Image, load_dataset
@@ -11,6 +12,7 @@ from aifeedback_dpo import config, opening, records, store
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
 from aifeedback_dpo.store import Run, encode_image
 
+NAMES = ("clip", "aesthetic")
 PROMPTS = [{"prompt_id": records.prompt_id(text), "prompt": text, "split": "train", "source": "t"} for text in "abc"]
 
 
@@ -128,8 +130,9 @@ def test_a_new_scorer_may_join_and_a_known_one_may_not_change(run):
     )
 
 
-def test_a_damaged_policy_is_named(tmp_path):
-    (tmp_path / "policy.json").write_text('{"judge": ')
+@pytest.mark.parametrize("text", ['{"judge": ', "6", "[" * 100_000])
+def test_a_damaged_policy_is_named(tmp_path, text):
+    (tmp_path / "policy.json").write_text(text)
     with pytest.raises(DataError, match=r"policy\.json is corrupted .* run `ddpo train` again"):
         store.read_policy(tmp_path)
 
@@ -138,9 +141,10 @@ def test_folders_beside_the_policies_and_a_damaged_manifest_are_told_apart(run):
     run.write_text(run.policy_folder("human", 0) / "policy.json", "{}")
     run.write_text(run.root / "policies" / "human" / "seed-0.old" / "policy.json", "{}")
     assert run.policies() == {"human": [0]}
-    run.write_text(run.root / "manifest.json", "{}")
-    with pytest.raises(DataError, match="no manifest"):
-        run.manifest()
+    for text in ("{}", "[" * 100_000, '{"schema_version": 1e999, "made_by": {}}'):
+        run.write_text(run.root / "manifest.json", text)
+        with pytest.raises(DataError, match="no manifest"):
+            run.manifest()
     run.write_text(run.root / "manifest.json", '{"schema_version": 2, "made_by": {}}')
     with pytest.raises(DataError, match=r"newer aifeedback_dpo \(schema 2, this one reads 1\)\. Update"):
         run.manifest()
@@ -150,6 +154,22 @@ def test_a_run_remembers_its_recipe(run):
     changed = Run(run.root, config.load("shapes", ["seed=9"]))
     changed.record("generate", "done")
     assert opening.open_run(run.root, None).recipe == changed.recipe
+
+
+def test_what_processes_write_down_at_once_is_all_kept(run):
+    clip, aesthetic = (Run(run.root, config.load("shapes", [f"label.scorers.{name}={{id: shapes}}"])) for name in NAMES)
+    for one, name in ((clip, "clip"), (aesthetic, "aesthetic")):  # both were opened before either wrote
+        one.record(f"label/{name}", "running")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: run.add("label/clip", seconds=1), range(40)))
+    assert run.manifest()["made_by"]["label/clip"]["seconds"] == 40
+    assert {"clip", "aesthetic"} <= run.saved().label.scorers.keys()
+
+
+def test_the_card_of_a_run_shows_what_a_recipe_says_and_is_no_markup_of_it(run):
+    odd = Run(run.root, config.load("shapes", ["about='<img src=x> [here](http://evil)'"]))
+    odd.record("generate", "done")
+    assert "\\<img src=x\\> \\[here\\](http://evil)" in (run.root / "README.md").read_text()
 
 
 def test_opening_writes_nothing(tmp_path):
