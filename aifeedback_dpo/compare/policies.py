@@ -185,14 +185,19 @@ def _of_other_run(run: Run, one: Named, base: Source) -> Policy:
 
 
 def _entry(folder: Path, described: dict[str, Any], base: Source, name: str) -> Entry:
-    """Raises UserError for a policy that was trained on another base model."""
+    """Raises UserError for a policy that was trained on another base model, DataError where its weights are not its own."""
     trained_on = described["base"]["revision"]
     if trained_on != base.identity.revision:
         raise UserError(
             f"{folder} was trained on base model {trained_on[:12]}, this run's is {base.identity.revision[:12]}; train it again"
         )
-    seed = int(described["seed"])
-    source = replace(base, policy=f"{name}/seed-{seed}", policy_revision=provenance.weights_fingerprint(folder))
+    seed, weights = int(described["seed"]), provenance.weights_fingerprint(folder)
+    if weights != described["weights"]:
+        raise DataError(
+            f"{folder} has other weights ({weights[:12]}) than those that were trained ({described['weights'][:12]}); put them "
+            "back, or delete it and run `ddpo train` again"
+        )
+    source = replace(base, policy=f"{name}/seed-{seed}", policy_revision=weights)
     return Entry(seed, source, folder, described)
 
 

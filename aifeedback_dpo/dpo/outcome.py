@@ -64,6 +64,7 @@ def finish(
         "beta_of_equation_14": losses.summed_beta(settings.beta, elements),
         "settings": settings.model_dump(mode="json", exclude={"judges", "seeds"}),
         "base": {"model": model.identity.name, "revision": model.identity.revision},
+        "weights": provenance.weights_fingerprint(job.folder),
         "labels": run.labels(job.judge),
         "inputs": job.inputs,
         "made_from": job.made_from,

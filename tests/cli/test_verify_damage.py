@@ -8,6 +8,7 @@ from PIL import Image
 
 from aifeedback_dpo.records import KEYS, MARK, TABLES, pair_id
 from aifeedback_dpo.store import encode_image
+from tests.conftest import ddpo
 from tests.verified import copy, edited, faults, first, inside, opened, part_of, the_fault
 
 pytestmark = pytest.mark.slow
@@ -141,6 +142,19 @@ def test_policies_without_whole_weights_or_description_are_told(copied):
     assert f"Delete {human} and run `ddpo train` again" in found[str(weights)]["then"]
     assert "lacks its weights" in found[str(other)]["what"]
     assert "is corrupted" in found[str(third / "policy.json")]["what"]
+
+
+def test_weights_that_changed_after_training_are_told_and_not_compared(copied):
+    folder = copied / "policies" / "human" / "seed-0"
+    (weights,) = folder.rglob("*.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1  # one bit of one number
+    weights.write_bytes(data)
+    (fault,) = faults(copied, "--quick")
+    assert (fault["path"], fault["what"]) == (str(folder), "has other weights than those that were trained")
+    result = ddpo("compare", "human", "vs", "ai", run=copied)
+    assert result.exit_code == 3
+    assert "has other weights" in result.stderr
 
 
 @pytest.mark.parametrize(
