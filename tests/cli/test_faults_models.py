@@ -139,20 +139,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def drawn_by(run: Path, policy: str) -> list[str]:
-    return [row["image_id"] for row in open_run(run, None).rows("images") if row["policy"] == policy]
-
-
-def test_a_policy_that_is_another_one_now_draws_anew(trained):
-    compare = ("compare", "random", "vs", "human")
-    good(*compare, run=trained)
-    before = {judge: drawn_by(trained, f"{judge}/seed-0") for judge in ("random", "human")}
-    other(byhand.folder(trained, "random") / "pytorch_lora_weights.safetensors")
-    good(*compare, run=trained)
-    assert drawn_by(trained, "human/seed-0") == before["human"]
-    again = drawn_by(trained, "random/seed-0")
-    assert len(again) == 2 * len(set(before["random"])) == len(set(again))
-    assert set(before["random"]) < set(again)
+def test_a_policy_that_is_another_one_now_is_refused_with_both_hashes(trained, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    file = byhand.folder(run, "random") / "pytorch_lora_weights.safetensors"
+    before = provenance.weights_fingerprint(file.parent)
+    other(file)
+    kept = files(run)
+    now = provenance.weights_fingerprint(file.parent)
+    refused(ddpo("compare", "random", "vs", "human", run=run), 3, "random/seed-0", before[:12], now[:12])
+    assert files(run) == kept
 
 
 def test_a_lora_that_is_another_one_now_draws_anew(trained, tmp_path):
