@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aifeedback_dpo import config, models
-from aifeedback_dpo.models import sampling, shots as shooting
+from aifeedback_dpo.models import sampling
+from aifeedback_dpo.models import shots as shooting
 from aifeedback_dpo.settings import Model
 
 pytestmark = pytest.mark.slow
