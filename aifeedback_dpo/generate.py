@@ -80,10 +80,11 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
     is written, where weights or prompts are not here or cannot be used; UserError for a model that is not what it was.
     """
     place = place or engine.Here()
+    sources = sources_of(run)
     if prompts.at_hand(run) is None:
         progress.note(f"Reading prompts of {run.recipe.prompts.source}")
     check(run)
-    found, sources = prompts.read(run), sources_of(run)
+    found = prompts.read(run)
     every = shots_of(run, found)
     facts = {
         "models": {source.identity.name: source.identity.revision for source in sources},
@@ -104,7 +105,7 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
         gc.collect()  # a pipeline holds itself in a circle, and the next one wants its memory
         engine.run(replace(one, begun=begin), progress, place)
     begin()
-    done = _there(run, every) if asked else len(every)
+    done = len(every) if place.whole and not asked else _there(run, every)
     if done == len(every):
         run.record("generate", "done", **facts, pairs_from=_commit_pairs(run, every))
     return _plan(run, len(every.prompts), sources, done)

@@ -12,6 +12,7 @@ import torch
 from typer.testing import Result
 
 from aifeedback_dpo import config, shapes
+from aifeedback_dpo.provenance import weights_fingerprint
 from aifeedback_dpo.shapes import grammar
 from aifeedback_dpo.store import Run
 from tests.conftest import TINY, ddpo, ddpo_process
@@ -200,6 +201,10 @@ def test_a_damaged_policy_is_exit_code_3(copied):
     file.write_bytes(file.read_bytes()[:500])
     for part in (copied / "images").glob("human*/part-*.parquet"):
         part.unlink()
+    refused(ddpo("compare", "human", "vs", "ai", run=copied), 3, "seed-0 has other weights", "ddpo train")
+    described = copied / "policies" / "human" / "seed-0" / "policy.json"
+    told = json.loads(described.read_text())
+    described.write_text(json.dumps(told | {"weights": weights_fingerprint(described.parent)}))  # broken as they were saved
     refused(ddpo("compare", "human", "vs", "ai", run=copied), 3, "seed-0 is corrupted", "ddpo train")
 
 
