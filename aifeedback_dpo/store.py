@@ -17,7 +17,6 @@ only if its id is in a part, a stop at any moment loses at most the parts under 
 import contextlib
 import errno
 import fcntl
-import io
 import json
 import os
 import re
@@ -31,25 +30,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from aifeedback_dpo import config, provenance, records
-from aifeedback_dpo.errors import DataError, DdpoError, UserError
+from aifeedback_dpo.disk import disk_error
+from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.parts import NEWER, UPDATE, Album, BrokenFile, album, ids, read_part
 from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, Ids, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
-EXIF = ("JPEG", "TIFF", "MPO")
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # and no EPS, for which Pillow calls Ghostscript
-LARGEST = 64 * 2**20  # pixels of a picture once unpacked
-LONGEST = 512  # times the shorter side: a strip is enormous once its shorter side is as large as a scorer takes it
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without any
-ENCODINGS: dict[str, dict[str, Any]] = {
-    "webp": {"format": "WEBP", "lossless": True, "method": 0},
-    "png": {"format": "PNG", "compress_level": 1},
-    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-}
 UNTOLD = "Restore it, or delete it: the tables stay, and only what made them is not told any more"
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
 
@@ -294,48 +284,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is corrupted ({error}); delete {path.parent} and run `ddpo train` again") from error
-
-
-def disk_error(error: OSError, path: Path) -> DdpoError:
-    """One line for a write that the machine refused."""
-    what, way = (
-        ("the disk is full", "make room") if is_full(error) else (error.strerror or str(error), "let it write there")
-    )
-    return DdpoError(f"cannot write {path}: {what}. What was committed is safe; {way} and run the same command again")
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the machine has no room left, on the disk or in the quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def sync(folder: Path) -> None:
-    """Puts the files of a folder on the disk, for writers that do not do it themselves."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def encode_image(image: Image.Image, kind: str = "webp") -> bytes:
-    """As lossless WebP, as PNG, or as JPEG of quality 95 with all its colours."""
-    buffer = io.BytesIO()
-    image.save(buffer, **ENCODINGS[kind])
-    return buffer.getvalue()
-
-
-def decode_image(data: bytes) -> Image.Image:
-    """As RGB, the right way up where EXIF says so, of FORMATS alone.
-
-    Raises OSError, and nothing else, for bytes that are no picture, are damaged, or would be enormous once unpacked or resized.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.width * picture.height > LARGEST or max(picture.size) > LONGEST * min(picture.size):
-                raise OSError(f"{picture.width} x {picture.height} pixels, more than a picture should have, or a strip")
-            upright = ImageOps.exif_transpose(picture) if picture.format in EXIF else picture
-            return upright.convert("RGB")
-    except OSError:
-        raise
-    except Exception as error:  # Pillow on damaged files raises whatever its plugins do, and on bombs no OSError
-        raise OSError(str(error) or type(error).__name__) from error

@@ -27,7 +27,8 @@ from PIL import Image
 
 from aifeedback_dpo import config, records
 from aifeedback_dpo.annotate.journal import Journal
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.codec import encode_image
+from aifeedback_dpo.store import Run
 
 PROMPTS, CANDIDATES = 10, 40
 ANSWERS = ("left", "right", "tie", "both_bad")

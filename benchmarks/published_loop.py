@@ -32,8 +32,9 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
 from aifeedback_dpo import models
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo import losses
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from benchmarks import worlds
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -30,9 +30,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from aifeedback_dpo import config, shapes
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.records import content_id, pair_id, prompt_id
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from benchmarks import architectures
 
 SIDE, TOKENS = 128, 16

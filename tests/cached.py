@@ -7,8 +7,9 @@ import pyarrow as pa
 from PIL import Image
 
 from aifeedback_dpo import config, engine, records
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.dpo import cache
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 
 TEXTS = ["a red circle", "two green crosses", "a blue square", "a gray star"]
 PER_PART = 3

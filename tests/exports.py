@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from aifeedback_dpo import config, records
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.export.run import Plan, export
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests import labelled
 
 SOFT, RARE = float(np.float32(0.7)), float(np.float32(0.3))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from aifeedback_dpo import records
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.codec import encode_image
+from aifeedback_dpo.store import Run
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 PROMPTS = 8

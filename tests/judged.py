@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from aifeedback_dpo import config, records
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.compare import judging
 from aifeedback_dpo.engine import Silent
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 
 SETTINGS = ("compare.resamples=40", "label.raters=null", "label.scorers={pickscore: {}, clip: {}}")
 NOTHING = {"value": None, "low": None, "high": None, "prompts": 0}

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from typer.testing import Result
 
 from aifeedback_dpo import config, records
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.shapes import grammar, renderer
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
 
 PROMPTS = 4  # three pictures each, and two pairs of them

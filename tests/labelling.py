@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import config
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.records import pair_id, prompt_id
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
 
 PROMPTS = ["a warm picture", "another warm picture", "a third"]

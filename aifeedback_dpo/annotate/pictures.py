@@ -12,9 +12,10 @@ from PIL import Image
 
 from aifeedback_dpo import seeds
 from aifeedback_dpo.annotate.journal import Showing, Side
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import packed_ids
-from aifeedback_dpo.store import Run, decode_image, encode_image
+from aifeedback_dpo.store import Run
 
 KEPT_BYTES = 256 * 2**20
 SPOILED_SIDE = 12  # pixels that the longer side of a spoiled picture is shrunk to

@@ -97,11 +97,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             typer.echo(f"ddpo: {tokens.masked(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
-            from aifeedback_dpo import store
+            from aifeedback_dpo import disk
 
-            if not store.is_full(error):
+            if not disk.is_full(error):
                 raise
-            typer.echo(f"ddpo: {store.disk_error(error, Path(error.filename or '.'))}", err=True)
+            typer.echo(f"ddpo: {disk.disk_error(error, Path(error.filename or '.'))}", err=True)
             raise typer.Exit(DdpoError.exit_code) from error
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing it

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aifeedback_dpo import engine, weights
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.compare import geneval, truth
 from aifeedback_dpo.compare.suites import Item
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.records import content_id, packed_ids
 from aifeedback_dpo.settings import Weights
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 if TYPE_CHECKING:
     from aifeedback_dpo.compare.detectors import Detector

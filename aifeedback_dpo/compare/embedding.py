@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import engine, scorers
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.compare import truth
 from aifeedback_dpo.errors import DataError, ModelMissing
 from aifeedback_dpo.records import content_id, packed_ids
 from aifeedback_dpo.scorers import presence
 from aifeedback_dpo.settings import ScorerWeights
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 Rows = NDArray[np.float32]
 Embed = Callable[[Sequence[Image.Image]], Rows]

@@ -19,7 +19,8 @@ from urllib.parse import quote
 from PIL import Image
 
 from aifeedback_dpo import engine
-from aifeedback_dpo.store import EXIF, Run, decode_image
+from aifeedback_dpo.codec import EXIF, decode_image
+from aifeedback_dpo.store import Run
 
 BUDGET = 6_000_000
 """Bytes of all thumbnails of a report: with plotly and the page of 500 prompts that is less than 15 MB."""

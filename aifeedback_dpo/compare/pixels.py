@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifeedback_dpo import engine, provenance
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.compare import bias
 from aifeedback_dpo.compare.truth import broken
 from aifeedback_dpo.compare.views import Views
-from aifeedback_dpo.store import decode_image
 
 Array = NDArray[np.float64]
 

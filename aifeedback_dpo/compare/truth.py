@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aifeedback_dpo import engine, provenance, shapes
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.shapes import grammar
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 TRUTHS = {
     "utility": "what the simulated raters want, before their noise",

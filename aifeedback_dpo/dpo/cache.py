@@ -23,13 +23,14 @@ from PIL import Image
 from torch import Tensor
 
 from aifeedback_dpo import engine
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo.shelf import Shelf, commit
 from aifeedback_dpo.errors import DataError, UserError
 from aifeedback_dpo.lookup import find
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.records import Ids, content_id, packed_ids
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 Numbers = Sequence[int] | NDArray[np.integer]
 Sizes = tuple[int, int, int, int, int, int]

@@ -5,12 +5,13 @@ import json
 from safetensors import SafetensorError
 
 from aifeedback_dpo import engine, provenance
+from aifeedback_dpo.disk import sync
 from aifeedback_dpo.dpo import losses
 from aifeedback_dpo.dpo.loop import Member
 from aifeedback_dpo.dpo.network import Network
 from aifeedback_dpo.errors import DdpoError
 from aifeedback_dpo.models.diffuser import Diffuser
-from aifeedback_dpo.store import Run, sync
+from aifeedback_dpo.store import Run
 
 
 def stop(run: Run, member: Member) -> str:

@@ -20,12 +20,13 @@ from accelerate.utils import broadcast_object_list
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.dpo import tracking
 from aifeedback_dpo.dpo.policy import Policy
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run, decode_image, encode_image
+from aifeedback_dpo.store import Run
 
 if TYPE_CHECKING:
     from aifeedback_dpo.dpo.loop import Group, Member

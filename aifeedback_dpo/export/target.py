@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aifeedback_dpo.disk import disk_error, sync
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.store import disk_error, sync
 
 
 def check(folder: Path) -> None:

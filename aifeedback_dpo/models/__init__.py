@@ -78,6 +78,6 @@ def family_of(folder: Path) -> str:
 
 def load(model: Model) -> "Diffuser":
     """The pipeline of a hub id, a local folder or the embedded world. Raises ModelMissing without its weights."""
-    from aifeedback_dpo.models import diffuser
+    from aifeedback_dpo.models import loading
 
-    return diffuser.load(model)
+    return loading.load(model)

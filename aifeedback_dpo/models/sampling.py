@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from aifeedback_dpo import engine, models, overlap
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.models.shots import Shot, Shots
 from aifeedback_dpo.overlap import Behind
 from aifeedback_dpo.records import packed_ids, prompt_id
 from aifeedback_dpo.settings import Model
-from aifeedback_dpo.store import Run, decode_image, encode_image
+from aifeedback_dpo.store import Run
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import engine, overlap, scorers
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.pairs import Pairs, Row
@@ -18,7 +19,7 @@ from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.scorers import Answer, PairJudge
 from aifeedback_dpo.scorers.scoring import Unreadable, clock, reason
 from aifeedback_dpo.settings import ScorerWeights
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from aifeedback_dpo import provenance, scorers
+from aifeedback_dpo.disk import disk_error
 from aifeedback_dpo.errors import DataError, ModelMissing
 from aifeedback_dpo.records import content_id
 from aifeedback_dpo.scorers import PairJudge, Scorer, aesthetic, golden
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import ScorerWeights
-from aifeedback_dpo.store import disk_error
 from aifeedback_dpo.weights import locate_file
 
 TOLERANCE = 1e-4  # of a value, or of 1 where the value is smaller

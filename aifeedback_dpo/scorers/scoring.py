@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import engine, overlap, scorers
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.lookup import Lookup, absent, find
 from aifeedback_dpo.overlap import Behind
@@ -26,7 +27,7 @@ from aifeedback_dpo.parts import Album
 from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.scorers import Scorer
 from aifeedback_dpo.settings import ScorerWeights
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 
 if TYPE_CHECKING:
     from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe

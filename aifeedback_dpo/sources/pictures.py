@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
+from aifeedback_dpo.codec import FORMATS, decode_image
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.sources import labels
 from aifeedback_dpo.sources.comparison import Picture
-from aifeedback_dpo.store import FORMATS, decode_image
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.records import IMPORTED
-from aifeedback_dpo.store import decode_image
 
 
 def wrong(part: pa.Table, pool: Executor | None) -> dict[str, list[str]]:

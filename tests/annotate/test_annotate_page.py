@@ -10,7 +10,8 @@ from PIL import Image
 from aifeedback_dpo.annotate import pictures
 from aifeedback_dpo.annotate.guard import LARGEST_BODY
 from aifeedback_dpo.annotate.page import response_time
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.codec import decode_image
+from aifeedback_dpo.store import Run
 from tests.annotate import studies
 from tests.annotate.studies import ADDRESS, SECRET_POLICY, opened
 

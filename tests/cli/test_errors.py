@@ -204,7 +204,9 @@ def test_a_damaged_policy_is_exit_code_3(copied):
     refused(ddpo("compare", "human", "vs", "ai", run=copied), 3, "seed-0 has other weights", "ddpo train")
     described = copied / "policies" / "human" / "seed-0" / "policy.json"
     told = json.loads(described.read_text())
-    described.write_text(json.dumps(told | {"weights": weights_fingerprint(described.parent)}))  # broken as they were saved
+    described.write_text(
+        json.dumps(told | {"weights": weights_fingerprint(described.parent)})
+    )  # broken as they were saved
     refused(ddpo("compare", "human", "vs", "ai", run=copied), 3, "seed-0 is corrupted", "ddpo train")
 
 

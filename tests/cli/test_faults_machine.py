@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import provenance, scorers
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.scorers import presence
-from aifeedback_dpo.store import Run, decode_image, encode_image
+from aifeedback_dpo.store import Run
 from tests import labelling
 from tests.conftest import TINY, ddpo
 from tests.labelling import files, own, said, views

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from aifeedback_dpo import scorers
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.scorers import Answer
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests import labelling
 from tests.conftest import TINY, ddpo
 from tests.labelling import said

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from aifeedback_dpo import config, models
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo import checkpoint, outcome
 from aifeedback_dpo.opening import open_run
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests import tiny
 from tests.conftest import ddpo
 

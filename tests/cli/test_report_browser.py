@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import config
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.compare import pictures, report
 from aifeedback_dpo.engine import Silent
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from tests import reports
 from tests.browser import DESK, IN_CHROMIUM, PHONE, chromium, violations
 

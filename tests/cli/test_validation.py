@@ -13,11 +13,12 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
 from aifeedback_dpo import config, shapes
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo import stability, tracking, validation
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.models import diffuser
+from aifeedback_dpo.models import loading
 from aifeedback_dpo.seeds import derive
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests.conftest import TINY, ddpo
 
 pytestmark = pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_policy_that_ends_early_is_drawn_where_it_ended(copied, monkeypatch):
 def test_after_drawing_what_trains_is_on_the_device_and_nothing_else(copied, monkeypatch, method):
     """`cpu:0` plays the device and `cpu` main memory: where each component was last told to be."""
     told, seen = {}, []
-    load, to, show = diffuser.load, torch.nn.Module.to, validation.Gallery.show
+    load, to, show = loading.load, torch.nn.Module.to, validation.Gallery.show
 
     def on_a_device(settings):
         model = load(settings)
@@ -201,7 +202,7 @@ def test_after_drawing_what_trains_is_on_the_device_and_nothing_else(copied, mon
         seen.append([told[id(part)] for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)])
         assert network.original is network.bare or told[id(network.original)] == "cpu"
 
-    monkeypatch.setattr(diffuser, "load", on_a_device)
+    monkeypatch.setattr(loading, "load", on_a_device)
     monkeypatch.setattr(torch.nn.Module, "to", moved)
     monkeypatch.setattr(validation.Gallery, "show", shown)
     trained(copied, "--judge", "human", f"train.method={method}", "train.steps=1", "train.validation.prompts=1")

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.records import KEYS, MARK, TABLES, pair_id
-from aifeedback_dpo.store import encode_image
 from tests.conftest import ddpo
 from tests.verified import copy, edited, faults, first, inside, opened, part_of, the_fault
 

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from aifeedback_dpo import config, engine, importing, records
+from aifeedback_dpo.codec import LARGEST, LONGEST, decode_image
 from aifeedback_dpo.errors import DdpoError
 from aifeedback_dpo.importing import commits
 from aifeedback_dpo.parts import read_part
 from aifeedback_dpo.sources import Asked, pictures
 from aifeedback_dpo.sources.pictures import decoded
-from aifeedback_dpo.store import LARGEST, LONGEST, Run, decode_image, read_inputs, read_policy, saved_recipe
+from aifeedback_dpo.store import Run, read_inputs, read_policy, saved_recipe
 from tests import published
 
 MEMORY = Path("/dev/shm")

@@ -15,11 +15,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from aifeedback_dpo import models, records
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo.cache import frame
 from aifeedback_dpo.errors import DataError
 from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.settings import Model
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests import tiny
 from tests.cached import TEXTS, files, image_id, made, paired, prepare
 

@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import config, engine
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.compare import detecting, detectors
 from aifeedback_dpo.compare.geneval import Detection, Rules
 from aifeedback_dpo.compare.suites import Item
 from aifeedback_dpo.errors import DataError, ModelMissing, UserError
 from aifeedback_dpo.shapes import oracle
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.store import Run
 from tests.detected import asked, mask2former, opened, owlv2
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aifeedback_dpo import config, records
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.compare import distances, guards, inception
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from tests.guarded import BLUE, GREEN, PROMPTS, RED, Colour, drawn, firsts, found, scorers_of
 
 # -- distances of sets -----------------------------------------------------------------------------------------------

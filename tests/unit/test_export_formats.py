@@ -11,7 +11,8 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from aifeedback_dpo.store import Run, decode_image
+from aifeedback_dpo.codec import decode_image
+from aifeedback_dpo.store import Run
 from tests import exports
 from tests.exports import DECIDED, RARE, SOFT, TRAIN, chosen_first, exported
 

@@ -11,6 +11,7 @@ import pytest
 from aifeedback_dpo.annotate.journal import Showing
 from aifeedback_dpo.annotate.pictures import Pair as Shown
 from aifeedback_dpo.annotate.pictures import Pictures
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.compare import pictures
 from aifeedback_dpo.dpo.cache import _pixels
 from aifeedback_dpo.errors import DataError
@@ -21,7 +22,6 @@ from aifeedback_dpo.scorers.asking import _readable
 from aifeedback_dpo.sources import Comparison
 from aifeedback_dpo.sources import Picture as Imported
 from aifeedback_dpo.sources import Vote as Said
-from aifeedback_dpo.store import decode_image
 from tests.published import picture
 from tests.unit.test_pictures import Noting, opened, result
 

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from aifeedback_dpo import config
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.compare import pictures
 from aifeedback_dpo.engine import Silent
-from aifeedback_dpo.store import Run, decode_image, encode_image
+from aifeedback_dpo.store import Run
 from tests import reports
 
 

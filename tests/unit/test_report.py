@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aifeedback_dpo import config
+from aifeedback_dpo.codec import encode_image
 from aifeedback_dpo.compare import pictures, report, training
 from aifeedback_dpo.engine import Silent
 from aifeedback_dpo.errors import DataError
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 from tests import reports
 from tests.words import Words
 

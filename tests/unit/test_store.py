@@ -9,8 +9,9 @@ from datasets import Image, load_dataset
 from PIL import Image as Pillow
 
 from aifeedback_dpo import config, opening, records, store
+from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.errors import DataError, DdpoError, UserError
-from aifeedback_dpo.store import Run, encode_image
+from aifeedback_dpo.store import Run
 
 NAMES = ("clip", "aesthetic")
 PROMPTS = [{"prompt_id": records.prompt_id(text), "prompt": text, "split": "train", "source": "t"} for text in "abc"]
@@ -182,4 +183,4 @@ def test_pictures_are_the_right_way_up() -> None:
     exif[0x0112] = 6
     Pillow.new("RGB", (16, 8)).save(turned, "JPEG", exif=exif)
 
-    assert store.decode_image(turned.getvalue()).size == (8, 16)
+    assert decode_image(turned.getvalue()).size == (8, 16)

@@ -13,7 +13,7 @@ import torch
 from aifeedback_dpo import shapes, sources
 from aifeedback_dpo.dpo import checkpoint
 from aifeedback_dpo.errors import DataError, DdpoError
-from aifeedback_dpo.models import diffuser
+from aifeedback_dpo.models import loading
 from aifeedback_dpo.scorers import checkpoints, towers
 from aifeedback_dpo.settings import Adapter, Model, Weights
 from aifeedback_dpo.weights import LocatedFile
@@ -96,7 +96,7 @@ def test_no_pipeline_runs_code_of_its_own(change: Callable[[Path, Path], None], 
     at = Path(shutil.copytree(shapes.weights("pipeline"), tmp_path / "model"))
     change(at, mark)
     with pytest.raises(DdpoError) as error:
-        diffuser.load(Model(id=str(at)))
+        loading.load(Model(id=str(at)))
     assert not mark.exists()
     assert "\n" not in str(error.value)
 
@@ -109,7 +109,7 @@ def test_a_class_that_a_folder_names_for_transformers_is_not_fetched_from_it(
     (at / part / "evil.py").write_text(code(mark))
     settings = at / part / ("config.json" if part == "text_encoder" else "tokenizer_config.json")
     changed(settings, auto_map={"AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]})
-    diffuser.load(Model(id=str(at)))  # by the classes that diffusers knows
+    loading.load(Model(id=str(at)))  # by the classes that diffusers knows
     assert not mark.exists()
 
 
@@ -120,8 +120,8 @@ def test_no_lora_and_no_policy_runs_code_of_its_own(name: str, mark: Path, tmp_p
     shutil.copytree(shapes.weights("pipeline") / "unet", whole)
     pickled(whole, "diffusion_pytorch_model.bin", mark)
     with pytest.raises(DdpoError):
-        diffuser.load(Model(id="shapes", adapters=(Adapter(id=str(tmp_path), file=name),)))
-    model = diffuser.load(Model(id="shapes"))
+        loading.load(Model(id="shapes", adapters=(Adapter(id=str(tmp_path), file=name),)))
+    model = loading.load(Model(id="shapes"))
     for weights in (tmp_path, tmp_path / name, whole.parent):
         with pytest.raises(DataError), model.policy(weights):
             pass
