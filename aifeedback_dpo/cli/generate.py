@@ -26,8 +26,9 @@ def generate(
 
     With several models, each draws its share of every prompt's candidates; the first is the one that `ddpo train` trains.
 
-    Stopped at any moment and run again, it goes on where it was and ends with the same images; so do many machines that share
-    the work.
+    Stopped at any moment and run again, it goes on where it was and ends with the same images.
+
+    Many machines may share the work and end with the same images too: docs/cluster.md.
     """
     from aifeedback_dpo import generate as stage
     from aifeedback_dpo.cli import processes
