@@ -116,15 +116,16 @@ def needs(name: str, here: Machine) -> Needs:
             fetch[model.vae.id] = _part(model.vae.weights, "vae")
     for scorer, found in recipe.label.scorers.items():
         fetch[scorer] = presence.missing(scorer, found)
-    memory = memory_gb(recipe)
+    memory, dataset = memory_gb(recipe), hub_prompts(recipe)
+    commands = [step for steps in fetch.values() for step in steps] + ([dataset.fetch] if dataset else [])
     return Needs(
         recipe=name,
         memory_gb=None if memory is None else round(memory, 1),
         enough=None if memory is None or here.working_gb is None else memory * ROOM <= here.working_gb,
         here=[part for part, steps in fetch.items() if not steps],
         missing=[part for part, steps in fetch.items() if steps],
-        fetch=list(dict.fromkeys(step for steps in fetch.values() for step in steps)),
-        hub_prompts=_hub_prompts(recipe),
+        fetch=list(dict.fromkeys(commands)),
+        hub_prompts=dataset.id if dataset else None,
     )
 
 
@@ -155,11 +156,12 @@ def _part(model: Weights, part: str) -> list[str]:
     return [] if weights.here(model, part) else [weights.repository(model, part).fetch]
 
 
-def _hub_prompts(recipe: Recipe) -> str | None:
-    """None for the grammar, a file, or a dataset that `hf download` has fetched."""
-    if not prompts.on_hub(recipe.prompts) or prompts.downloaded(Repository(recipe.prompts.source, kind="dataset")):
+def hub_prompts(recipe: Recipe) -> Repository | None:
+    """The dataset that prompts are read from; None for the grammar, a file, or one that `hf download` has fetched."""
+    if not prompts.on_hub(recipe.prompts):
         return None
-    return recipe.prompts.source
+    dataset = Repository(recipe.prompts.source, kind="dataset")
+    return None if prompts.downloaded(dataset) else dataset
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,8 @@
 """Reading the parts of a table, each of which says its table and its version: whole and checked, or ids or pictures alone."""
 
 import json
+import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,13 @@ from aifeedback_dpo.errors import DataError, DdpoError
 from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, MARK, SCHEMA_VERSION, TABLES, packed_ids
 
 REMADE_BY = {
-    "prompts": "`ddpo generate` or `ddpo import`",
-    "images": "`ddpo generate` or `ddpo import` (or, for held-out prompts, `ddpo compare`)",
-    "pairs": "`ddpo generate` or `ddpo import`",
+    "prompts": "`ddpo generate` or `ddpo import ...`",
+    "images": "`ddpo generate` or `ddpo import ...` (or, for held-out prompts, `ddpo compare`)",
+    "pairs": "`ddpo generate` or `ddpo import ...`",
     "scores": "`ddpo label` (or, for held-out prompts, `ddpo compare`)",
     "answers": "`ddpo label`",
-    "votes": "`ddpo import` or `ddpo annotate --report`",
-    "preferences": "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate --report`)",
+    "votes": "`ddpo import ...` or `ddpo annotate --report`",
+    "preferences": "`ddpo label` (or, of people, `ddpo import ...` or `ddpo annotate --report`)",
 }
 NEWER = "was written by a newer aifeedback_dpo (schema {found}, this one reads {SCHEMA_VERSION})"
 UPDATE = "Update this one: `pip install --upgrade aifeedback_dpo`"
@@ -98,17 +100,34 @@ def read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table
 
 def again(path: Path, table: str) -> str:
     """How a part comes back once it is deleted, as a sentence."""
-    above = path.parts[::-1]
-    root = path.parents[above.index(table)] if table in above else path.parent
+    root = root_of(path, table)
     folder, name = path.parent.name, path.stem.removeprefix("part-")
     slices = root / "imports" / name.rpartition("-")[0]
     if (slices / "about.json").exists():  # what its ledgers say was read is not read again
-        return f"Delete it and {slices}, and run the same `ddpo import` again; the rest is kept"
-    command = REMADE_BY[table]
+        return f"Delete it and {slices}, and run the same {of_run('`ddpo import ...`', root)} again; the rest is kept"
+    commands = REMADE_BY[table]
     if table in ("scores", "answers", "preferences") and folder not in (HUMAN, CONTROL, table):
         said = f"--judge {CONSENSUS}" if folder == CONSENSUS else f"--scorer {folder}"
-        command = command.replace("`ddpo label`", f"`ddpo label {said}`").partition(" (or, of people")[0]
-    return f"Delete it and run {command} again; the rest is kept"
+        commands = commands.replace("`ddpo label`", f"`ddpo label {said}`").partition(" (or, of people")[0]
+    return f"Delete it and run {of_run(commands, root)} again; the rest is kept"
+
+
+def root_of(path: Path, table: str) -> Path:
+    """The run that a part of this table lies in."""
+    above = path.parts[::-1]
+    return path.parents[above.index(table)] if table in above else path.parent
+
+
+def remade_by(table: str, root: Path) -> str:
+    """The commands that make a table of this run."""
+    return of_run(REMADE_BY[table], root)
+
+
+def of_run(commands: str, root: Path) -> str:
+    """Commands as a user may type them: with `--run`, and without an import where nothing was imported."""
+    if not (root / "imports").exists():
+        commands = commands.replace(" or `ddpo import ...`", "").replace("`ddpo import ...` or ", "")
+    return re.sub(r"`(ddpo [^`]+)`", lambda told: f"`{told[1]} --run {shlex.quote(str(root))}`", commands)
 
 
 def _check(schema: pa.Schema, path: Path, table: str, columns: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,16 +12,27 @@ from aifeedback_dpo.cli.options import Json
 if TYPE_CHECKING:
     from aifeedback_dpo.doctor import Machine, Needs
 
+One = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        metavar="NAME|PATH",
+        help="Tell of this recipe alone. \\[default: all that ship]",
+        autocompletion=options.complete_recipe,
+    ),
+]
+
 
 @options.guarded
-def doctor(json: Json = False) -> None:
-    """Say what this machine can run: versions, memory, disk, the hub, and what each recipe lacks."""
+def doctor(recipe: One = None, json: Json = False) -> None:
+    """Say what this machine can run: versions, memory, disk, the hub, and what each recipe, or the one named, lacks."""
     from aifeedback_dpo import config, doctor
     from aifeedback_dpo.cli.quiet import hush
 
     hush()
     here = doctor.machine()
-    needs = [doctor.needs(name, here) for name in config.names()]
+    needs = [doctor.needs(name, here) for name in ([recipe] if recipe else config.names())]
     if json:
         options.emit({"machine": asdict(here), "recipes": [asdict(need) for need in needs]})
         return
@@ -37,7 +48,10 @@ def doctor(json: Json = False) -> None:
         for name, memory, missing in rows:
             typer.echo(f"{name:24} {memory:34} {missing}")
     if fetch := list(dict.fromkeys(command for need in needs for command in need.fetch)):
-        typer.echo("\nA run fetches what it lacks. To fetch it beforehand, or on a machine that reaches the hub:")
+        typer.echo(
+            "\nA run fetches what it lacks, of a set of prompts the prompts alone. To fetch it beforehand, or "
+            "on a machine that reaches the hub:"
+        )
         for command in fetch:
             typer.echo(f"  {command}")
 

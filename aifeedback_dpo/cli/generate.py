@@ -1,13 +1,18 @@
 """ddpo generate"""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from aifeedback_dpo.cli import launch, options, places
 from aifeedback_dpo.cli.options import DryRun, Json, Models, Overrides, Recipe, RunFolder
 from aifeedback_dpo.cli.places import Engine, Shard, Workers
+
+if TYPE_CHECKING:
+    from aifeedback_dpo.generate import Plan
+    from aifeedback_dpo.store import Run
 
 
 @options.guarded
@@ -41,7 +46,7 @@ def generate(
     if chosen.why:
         shown.note(chosen.why)
     if dry_run:
-        plan = stage.plan(opened)
+        plan = _with_prompts(opened, stage.plan(opened))
     else:
         if chosen.processes > 1:
             stage.check(opened)
@@ -53,7 +58,7 @@ def generate(
         known = ", ".join(f"{name} at {revision[:12]}" for name, revision in plan.revisions.items())
         typer.echo(
             f"{opened.root}: {plan.images - plan.images_done} of {plan.images} images to draw ({plan.prompts} prompts), "
-            f"{plan.pairs} pairs, about {plan.disk_mb:g} MB; model {known or 'not on this machine yet'}"
+            f"{plan.pairs} pairs, about {_size(plan.disk_mb)}; model {known or 'not on this machine yet'}"
         )
         if plan.missing:
             typer.echo(plan.missing)
@@ -63,3 +68,18 @@ def generate(
         )
     else:
         typer.echo(f"{opened.root}: {plan.images} images of {plan.prompts} prompts, {plan.pairs} pairs")
+
+
+def _with_prompts(run: "Run", plan: "Plan") -> "Plan":
+    """The plan, which also tells of a set of prompts that is still on the hub."""
+    from aifeedback_dpo import doctor, prompts
+
+    dataset = doctor.hub_prompts(run.recipe) if plan.images_done == 0 else None
+    if dataset is None or (plan.missing and dataset.id in plan.missing) or prompts.at_hand(run) is not None:
+        return plan
+    told = f"prompts of {dataset.id} are not on this machine: read from the hub as the run begins, or `{dataset.fetch}` before"
+    return replace(plan, missing="; ".join(filter(None, (plan.missing, told))))
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes / 1000:.1f} GB" if megabytes > 1000 else f"{megabytes:g} MB"

@@ -30,7 +30,9 @@ def label(
 ) -> None:
     """Score the images and turn the scores into preferences.
 
-    A scorer that the recipe does not list joins it with its published weights: see `ddpo scorers`.
+    Any scorer of `ddpo scorers` may be asked for. One that the recipe does not list is added to this run's recipe, with the
+    weights that its authors published.
+
     A random judge is always added as a control.
     In the embedded world the simulated raters vote on the same pairs, as judge human.
     """

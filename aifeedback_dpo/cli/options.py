@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aifeedback_dpo.store import Run
 
 INTERRUPTED = 130
+SHAPES = Path("runs/shapes")
 
 P = ParamSpec("P")
 
@@ -49,6 +50,12 @@ Recipe = Annotated[str | None, recipe_option("shapes")]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="The run's folder. \\[default: runs/<recipe>]")
 ]
+RunNamed = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="The run's folder; the same as --run.", show_default=False)
+]
+RunOrShapes = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help=f"The run's folder. \\[default: {SHAPES}]")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -63,7 +70,8 @@ Scorers = Annotated[
         "--scorer",
         "-s",
         metavar="NAME",
-        help="A scorer of `ddpo scorers`, or your own as module:Class; repeat for several. \\[default: those of train.judges]",
+        help="A scorer of `ddpo scorers`, or your own as module:Class; repeat for several. \\[default: the scorers among the "
+        "recipe's train.judges, `ai` standing for label.ai: in the recipe shapes that is pickscore]",
         autocompletion=_complete_scorer,
     ),
 ]
@@ -76,7 +84,10 @@ Models = Annotated[
 Consensus = Annotated[
     list[str] | None,
     typer.Option(
-        "--judge", "-j", metavar="consensus", help="What these scorers make of a pair together, as one judge."
+        "--judge",
+        "-j",
+        metavar="consensus",
+        help="What these scorers make of a pair together, as one judge more; the only value.",
     ),
 ]
 Judges = Annotated[
@@ -117,6 +128,15 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+def named_run(folder: Path | None, run: Path | None) -> Path:
+    """The run that a command's argument or its `--run` names. Raises UserError for two."""
+    from aifeedback_dpo.errors import UserError
+
+    if folder and run and folder != run:
+        raise UserError(f"{folder} and --run {run} are two runs; name one")
+    return folder or run or SHAPES
 
 
 def open_run(folder: Path | None, recipe: str | None, overrides: list[str] | None) -> "Run":

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from aifeedback_dpo.cli import options
-from aifeedback_dpo.cli.options import Json, RunFolder
+from aifeedback_dpo.cli.options import Json, RunNamed, RunOrShapes
 
 if TYPE_CHECKING:
     from aifeedback_dpo.store import Run
@@ -19,17 +20,18 @@ MEASURED = {"loss": "loss", "implicit_accuracy": "implicit accuracy", "held_out_
 
 
 @options.guarded
-def status(run: RunFolder = None, json: Json = False) -> None:
+def status(folder: RunNamed = None, run: RunOrShapes = None, json: Json = False) -> None:
     """Say what is in a run: rows, judges, who is at work and how far, how far each policy has come, and what made them."""
     from aifeedback_dpo import workers
     from aifeedback_dpo.errors import UserError
     from aifeedback_dpo.records import KEYS, TABLES
 
-    opened = options.open_run(run, None, None)
-    if opened.saved() is None:
+    opened = options.open_run(options.named_run(folder, run), None, None)
+    begun, working = opened.saved() is not None, workers.read(opened)
+    if not (begun or working):
         raise UserError(f"{opened.root} is not a run; `ddpo generate` makes one")
     rows = {table: opened.read(table, [KEYS[table]]).num_rows for table in TABLES}
-    policies, made_by, working = _policies(opened), opened.manifest()["made_by"], workers.read(opened)
+    policies, made_by = _policies(opened), opened.manifest()["made_by"]
     if json:
         told = [{name: _finite(value) for name, value in policy.items()} for policy in policies]
         options.emit(
@@ -42,16 +44,25 @@ def status(run: RunFolder = None, json: Json = False) -> None:
             }
         )
         return
-    typer.echo(f"{opened.root} (recipe {opened.recipe.name})")
-    for table, count in rows.items():
+    typer.echo(f"{opened.root} ({f'recipe {opened.recipe.name}' if begun else 'nothing made yet'})")
+    for table, count in rows.items() if begun else ():
         typer.echo(f"  {table:12} {count} rows")
     for work, entry in made_by.items():
         if not work.startswith("train/"):  # policies are told below, as they lie on the disk
-            typer.echo(f"  {work:24} {entry['status']}")
+            typer.echo(f"  {work:24} {_stage(work, entry['status'], working)}")
     for worker in working:
         typer.echo(f"  {worker}: {_how(worker)}")
     for policy in policies:
         typer.echo(f"  {opened.recipe.title(policy['policy'])}, seed {policy['seed']}: {_told(policy)}")
+
+
+def _stage(work: str, status: str, working: Sequence["Worker"]) -> str:
+    """How a stage fares: one that was stopped by force left word that it was running, and nobody is at it."""
+    from aifeedback_dpo.workers import AT_WORK
+
+    command = work.partition("/")[0]
+    is_at_work = any((worker.command, worker.status) == (command, AT_WORK) for worker in working)
+    return "not finished" if status == "running" and not is_at_work else status
 
 
 def _how(worker: "Worker") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aifeedback_dpo.cli import options
-from aifeedback_dpo.cli.options import Json, RunFolder
+from aifeedback_dpo.cli.options import Json, RunNamed, RunOrShapes
 
 if TYPE_CHECKING:
     from aifeedback_dpo.verify import Findings
@@ -17,21 +17,17 @@ SHOWN = 20  # of a kind
 
 @options.guarded
 def verify(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="The run's folder; the same as --run.", show_default=False)
-    ] = None,
-    run: RunFolder = None,
+    folder: RunNamed = None,
+    run: RunOrShapes = None,
     quick: Annotated[bool, typer.Option("--quick", help="Open no picture; everything else is checked.")] = False,
     json: Json = False,
 ) -> None:
     """Check that a run is sound: every part, picture, reference and policy. Changes nothing; leaves with 3 for a fault."""
     from aifeedback_dpo import verify
     from aifeedback_dpo.cli.progress import progress
-    from aifeedback_dpo.errors import DataError, UserError
+    from aifeedback_dpo.errors import DataError
 
-    if folder and run and folder != run:
-        raise UserError(f"{folder} and --run {run} are two runs; name one")
-    root = folder or run or Path("runs/shapes")
+    root = options.named_run(folder, run)
     found = verify.verify(root, progress(), quick=quick)
     if json:
         faults = [{"path": str(fault.path), "what": fault.what, "then": fault.then} for fault in found.faults]

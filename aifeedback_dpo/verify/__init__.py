@@ -23,7 +23,9 @@ from aifeedback_dpo.verify.findings import Fault, Findings
 
 __all__ = ["Fault", "Findings", "verify"]
 
-MENDS_RECIPE = "Restore it, or delete it and run the last command again with the --recipe and the settings that it had"
+MENDS_RECIPE = (
+    "Restore it, or delete it and run the last command again with --run {root}, --recipe and settings as they were"
+)
 
 
 def verify(root: Path, progress: engine.Progress, *, quick: bool = False) -> Findings:
@@ -48,7 +50,7 @@ def _run(root: Path, found: Findings, progress: engine.Progress, *, quick: bool)
         recipe = saved_recipe(root)
     except DataError as error:
         said = str(error).removeprefix(f"{root / 'recipe.yaml'}: ").splitlines()[0]
-        found.fault("recipe", root / "recipe.yaml", f"cannot be read ({said})", MENDS_RECIPE)
+        found.fault("recipe", root / "recipe.yaml", f"cannot be read ({said})", MENDS_RECIPE.format(root=root))
     run = Run(root, recipe or config.load("shapes"))
     parts = sum(len(run.parts(table)) for table in TABLES)
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress.task(f"Checking parts of {root}", parts) as bar:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aifeedback_dpo.parts import BrokenFile
+from aifeedback_dpo.parts import BrokenFile, of_run
 from aifeedback_dpo.records import TABLES
 from aifeedback_dpo.store import Run
 from aifeedback_dpo.verify import whole
@@ -40,16 +40,17 @@ def check(run: Run, found: Findings) -> None:
     if strange:
         found.note(f"{len(strange)} files among the tables are no parts and are not read (first: {strange[0]})")
     for path in sorted(run.root.glob("imports/*/*.json")):
-        then = f"Delete {path.parent} and run the same `ddpo import` again; the rest is kept"
+        then = f"Delete {path.parent} and run the same {of_run('`ddpo import ...`', run.root)} again; the rest is kept"
         found.look("import", path, then, _ledger)
     journal = run.root / "annotate" / "votes.sqlite"
     if journal.exists():
         then = "Restore it, or move it away: the votes that are in the tables stay"
         found.look("journal", journal, then, whole.journal)
     for pattern, command, look in KEPT:
+        then = f"Delete it and run {of_run(f'`ddpo {command}`', run.root)} again"
         for path in sorted(run.cache.glob(pattern)):
             found.checked["cache parts"] += 1
-            found.look("cache", path, f"Delete it and run `ddpo {command}` again", look)
+            found.look("cache", path, then, look)
 
 
 def _is_strange(path: Path) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aifeedback_dpo.parts import REMADE_BY, again, read_part
+from aifeedback_dpo.parts import again, read_part, remade_by, root_of
 from aifeedback_dpo.records import KEYS, Ids, packed_ids
 from aifeedback_dpo.verify.findings import Findings
 
@@ -55,8 +55,9 @@ def lost(found: Findings, path: Path, table: str, target: str, named: Ids, at: N
         missing = np.unique(packed_ids(named)[at < 0])
         what = f"names {len(missing)} {target} that are not in the run (first: {missing[0].decode()})"
         mend = again(path, table)
-        if "imports" not in mend:
-            mend = f"Run {REMADE_BY[target]} again; if this is told once more: {mend[0].lower()}{mend[1:]}"
+        if "the same `ddpo import" not in mend:
+            commands = remade_by(target, root_of(path, table))
+            mend = f"Run {commands} again; if this is told once more: {mend[0].lower()}{mend[1:]}"
         found.fault(f"{table} to {target}", path, what, mend)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aifeedback_dpo import provenance
 from aifeedback_dpo.errors import DdpoError
+from aifeedback_dpo.parts import of_run
 from aifeedback_dpo.store import Run, read_policy
 from aifeedback_dpo.verify import whole
 from aifeedback_dpo.verify.findings import Findings
@@ -26,8 +27,9 @@ def check(run: Run, found: Findings) -> None:
     for folder in sorted(run.root.glob("policies/*/seed-*")):
         if not re.fullmatch(r"seed--?\d+", folder.name):
             continue
-        then = f"Delete {folder} and run `ddpo train` again, with the judge and the settings that it had"
-        _in_training(folder, found, then)
+        train = of_run("`ddpo train`", run.root)
+        then = f"Delete {folder} and run {train} again, with the judge and the settings that it had"
+        _in_training(folder, found, train, then)
         if not (folder / "policy.json").exists():
             continue
         found.checked["policies"] += 1
@@ -40,10 +42,10 @@ def check(run: Run, found: Findings) -> None:
                 found.note(f"{folder} was trained on other labels of {described['judge']} than those now in the run")
 
 
-def _in_training(folder: Path, found: Findings, then: str) -> None:
+def _in_training(folder: Path, found: Findings, train: str, then: str) -> None:
     """What training has left to go on from."""
     for path in sorted(folder.glob("checkpoints/step-*.pt")):
-        found.look("checkpoint", path, "Delete it and run `ddpo train` again", whole.checkpoint)
+        found.look("checkpoint", path, f"Delete it and run {train} again", whole.checkpoint)
     if (folder / "inputs.json").exists() and not (folder / "policy.json").exists():
         found.look("policy", folder / "inputs.json", then, whole.json_object)
 

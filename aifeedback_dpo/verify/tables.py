@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aifeedback_dpo.engine import Bar
 from aifeedback_dpo.errors import DdpoError
-from aifeedback_dpo.parts import REMADE_BY, BrokenFile, again, read_part
+from aifeedback_dpo.parts import BrokenFile, again, read_part, remade_by
 from aifeedback_dpo.records import IMPORTED, KEYS
 from aifeedback_dpo.store import Run
 from aifeedback_dpo.verify import pictures, rows
@@ -78,7 +78,7 @@ def count_prompts(run: Run, found: Findings) -> None:
         own = pc.count_distinct(splits.filter(pc.equal(splits.column("split"), split)).column("prompt_id")).as_py()
         if own < wanted:
             what = f"has {own} prompts of split {split}, and the recipe has {wanted}"
-            found.fault("prompts missing", run.root / "prompts", what, f"Run {REMADE_BY['prompts']} again")
+            found.fault("prompts missing", run.root / "prompts", what, f"Run {remade_by('prompts', run.root)} again")
 
 
 def _read(

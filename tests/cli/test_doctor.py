@@ -53,6 +53,7 @@ def test_what_is_missing_comes_with_the_command_that_fetches_it(tmp_path, monkey
         "hf download xswu/HPSv2 HPS_v2.1_compressed.pt",
         "hf download zai-org/ImageReward ImageReward.pt",
         "hf download google-bert/bert-base-uncased --include '*.json'",
+        "hf download --repo-type dataset liuhuohuo2/pick-a-pic-v2",
     ):
         assert sum(line.strip().startswith(command) for line in lines) == 1, command
 
@@ -78,3 +79,13 @@ def test_memory_is_enough_only_with_room_for_activations():
     for gb, enough in ((18.92 * doctor.ROOM + 0.1, True), (18.92, False), (None, None)):
         with_memory = doctor.Machine(**{**here.__dict__, "gpu": "a GPU", "gpu_gb": gb})
         assert doctor.needs("sd15", with_memory).enough is enough
+
+
+def test_one_recipe_may_be_asked_for_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    told = json.loads(CliRunner().invoke(app, ["doctor", "--recipe", "syn-pic", "--json"]).stdout)
+    assert [need["recipe"] for need in told["recipes"]] == ["syn-pic"]
+    lines = CliRunner().invoke(app, ["doctor", "-r", "shapes"]).stdout.splitlines()
+    assert lines[-1].startswith("shapes ")
+    wrong = CliRunner().invoke(app, ["doctor", "--recipe", "shapez"])
+    assert (wrong.exit_code, "shapes" in wrong.stderr) == (2, True)

@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pytest
+from typer.testing import CliRunner
+
 HEAVY = ("torch", "diffusers", "transformers", "datasets", "pyarrow", "pydantic_settings", "omegaconf", "matplotlib")
 
 
@@ -39,3 +42,12 @@ def test_a_mistyped_command_names_the_nearest():
     )
     assert shown.returncode == 2
     assert "train" in shown.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["label"], ["scorers"], ["verify"]])
+def test_help_has_a_short_name(command):
+    from aifeedback_dpo.cli.app import app
+
+    shown = [CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help")]
+    assert shown[0].exit_code == 0
+    assert shown[0].stdout == shown[1].stdout

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from aifeedback_dpo import config
 from aifeedback_dpo.annotate.journal import Journal
 from aifeedback_dpo.cli.app import app
 from aifeedback_dpo.records import KEYS, TABLES
+from aifeedback_dpo.verify import whole
 from tests.conftest import ddpo
 from tests.verified import copy, edited, faults, files, first, opened, part_of, the_fault, verified
 
@@ -134,6 +136,34 @@ def test_the_journal_of_votes_is_looked_at_and_not_touched(labelled, tmp_path):
     data[4096:8192] = bytes(4096)
     path.write_bytes(data)
     assert "is corrupted" in the_fault(run, path)["what"]
+
+
+def test_a_large_journal_is_looked_at_with_little_work_and_each_table_must_be_there(tmp_path, monkeypatch):
+    """100 rows in each of four tables are 100**4 together; sqlite gives up after a million steps."""
+    tables = ("showings", "answers", "undone", "annotators")
+    path, connect = tmp_path / "votes.sqlite", sqlite3.connect
+    base = connect(path)
+    base.execute("CREATE TABLE settings AS SELECT 'version' AS key, '1' AS value")
+    for table in tables:
+        base.execute(f"CREATE TABLE {table} (number INTEGER)")
+        base.executemany(f"INSERT INTO {table} VALUES (?)", [(number,) for number in range(100)])
+    base.commit()
+
+    def impatient(*args):
+        opened = connect(*args)
+        opened.set_progress_handler(lambda: 1, 1_000_000)
+        return opened
+
+    monkeypatch.setattr(whole.sqlite3, "connect", impatient)
+    whole.journal(path)
+    for table in tables:
+        base.execute(f"ALTER TABLE {table} RENAME TO other")
+        base.commit()
+        with pytest.raises(sqlite3.OperationalError, match=f"no such table: {table}"):
+            whole.journal(path)
+        base.execute(f"ALTER TABLE other RENAME TO {table}")
+        base.commit()
+    base.close()
 
 
 def test_leftovers_are_counted_and_strangers_named(labelled, tmp_path):

@@ -3,10 +3,12 @@
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 from aifeedback_dpo import config
 from aifeedback_dpo.annotate import ballots
 from aifeedback_dpo.annotate.journal import Journal
+from aifeedback_dpo.cli.app import app
 from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
 from tests.verified import copy, faults, part_of, the_fault, verified
@@ -36,8 +38,9 @@ def test_what_is_advised_mends_the_run(labelled, tmp_path, table, how):
         then = faults(run)[0]["then"]
         assert then.startswith("Run ")
     command = then.partition("`ddpo ")[2].partition("`")[0]
-    assert command == ("label --scorer pickscore" if table in ("scores", "preferences") else "generate")
-    assert ddpo(*command.split(), run=run).exit_code == 0
+    made = "label --scorer pickscore" if table in ("scores", "preferences") else "generate"
+    assert command == f"{made} --run {run}"
+    assert CliRunner().invoke(app, command.split()).exit_code == 0
     assert not faults(run)
     assert path.read_bytes() == good
 
@@ -51,7 +54,7 @@ def test_what_is_advised_mends_an_imported_run(imported, tmp_path, table):
     path.write_bytes(good[:-9])
     (slices,) = (run / "imports").iterdir()
     then = the_fault(run, path)["then"]
-    assert then == f"Delete it and {slices}, and run the same `ddpo import` again; the rest is kept"
+    assert then == f"Delete it and {slices}, and run the same `ddpo import ... --run {run}` again; the rest is kept"
     path.unlink()
     for ledger in slices.iterdir():
         ledger.unlink()
@@ -67,7 +70,7 @@ def test_people_s_preferences_come_back_by_an_import(imported, tmp_path):
     path = part_of(run, "preferences", "human")
     good = path.read_bytes()
     path.write_bytes(good[:-9])
-    assert "of people, `ddpo import`" in the_fault(run, path)["then"]
+    assert "of people, `ddpo import ... --run" in the_fault(run, path)["then"]
     path.unlink()
     assert ddpo("import", *arguments, run=run).exit_code == 0
     assert path.read_bytes() == good
@@ -90,7 +93,7 @@ def test_an_annotated_run_is_sound_and_its_votes_come_back_as_advised(labelled, 
         path = part_of(root, table, "annotate" if table == "votes" else "human")
         good = path.read_bytes()
         path.write_bytes(good[:-9])
-        assert "`ddpo annotate --report`" in the_fault(root, path)["then"]
+        assert f"`ddpo annotate --report --run {root}`" in the_fault(root, path)["then"]
         path.unlink()
         assert ddpo("annotate", "--report", run=root).exit_code == 0
         assert path.read_bytes() == good

@@ -139,7 +139,7 @@ def test_policies_without_whole_weights_or_description_are_told(copied):
     found = {fault["path"]: fault for fault in faults(copied, "--quick")}
 
     assert "is corrupted" in found[str(weights)]["what"]
-    assert f"Delete {human} and run `ddpo train` again" in found[str(weights)]["then"]
+    assert f"Delete {human} and run `ddpo train --run {copied}` again" in found[str(weights)]["then"]
     assert "lacks its weights" in found[str(other)]["what"]
     assert "is corrupted" in found[str(third / "policy.json")]["what"]
 
@@ -187,7 +187,7 @@ def test_what_training_keeps_is_looked_at(copied):
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(bytes(100))
     for path in (shelf, reference, checkpoint):
-        assert the_fault(copied, path, "--quick")["then"] == "Delete it and run `ddpo train` again"
+        assert the_fault(copied, path, "--quick")["then"] == f"Delete it and run `ddpo train --run {copied}` again"
 
 
 def test_ledgers_of_an_import_are_looked_at(imported, tmp_path):

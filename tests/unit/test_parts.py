@@ -63,7 +63,10 @@ def test_every_table_says_its_name_and_version(run):
         ({"mark": b""}, r"does not say by which version of aifeedback_dpo it was written\. Delete it"),
         ({"mark": b"\xff{"}, r"does not say by which version"),
         ({"mark": [1]}, r"does not say by which version"),
-        ({"drop": "prompt"}, r"is of another schema \(no column prompt: string\)\. Delete it and run `ddpo generate`"),
+        (
+            {"drop": "prompt"},
+            r"is of another schema \(no column prompt: string\)\. Delete it and run `ddpo generate --run ",
+        ),
         ({"retype": "prompt"}, r"is of another schema \(column prompt is int64, and should be string\)\. Delete it"),
     ],
 )
@@ -111,23 +114,34 @@ def test_a_part_that_cannot_be_opened_is_not_called_corrupted(part, monkeypatch)
 @pytest.mark.parametrize(
     ("table", "name", "says"),
     [
-        ("images", "base", "`ddpo generate` or `ddpo import` (or, for held-out prompts, `ddpo compare`) again"),
-        ("scores", "clip", "`ddpo label --scorer clip` (or, for held-out prompts, `ddpo compare`) again"),
-        ("answers", "llava", "`ddpo label --scorer llava` again"),
-        ("preferences", "clip", "`ddpo label --scorer clip` again"),
-        ("preferences", "consensus", "`ddpo label --judge consensus` again"),
-        ("preferences", "random", "`ddpo label` (or, of people, `ddpo import` or `ddpo annotate --report`) again"),
+        ("images", "base", "`ddpo generate{run}` (or, for held-out prompts, `ddpo compare{run}`) again"),
+        ("scores", "clip", "`ddpo label --scorer clip{run}` (or, for held-out prompts, `ddpo compare{run}`) again"),
+        ("answers", "llava", "`ddpo label --scorer llava{run}` again"),
+        ("preferences", "clip", "`ddpo label --scorer clip{run}` again"),
+        ("preferences", "consensus", "`ddpo label --judge consensus{run}` again"),
+        ("preferences", "random", "`ddpo label{run}` (or, of people, `ddpo annotate --report{run}`) again"),
     ],
 )
 def test_the_next_step_names_the_scorer_or_the_judge(run, table, name, says):
-    assert f"run {says}" in parts.again(run.root / table / name / "part-x.parquet", table)
+    said = parts.again(run.root / table / name / "part-x.parquet", table)
+    assert f"run {says.format(run=f' --run {run.root}')}" in said
+
+
+def test_an_import_is_advised_only_where_something_was_imported_and_a_folder_s_name_is_quoted(tmp_path):
+    root = tmp_path / "my run"
+    path = root / "pairs" / "part-x.parquet"
+    assert parts.again(path, "pairs") == f"Delete it and run `ddpo generate --run '{root}'` again; the rest is kept"
+    (root / "imports").mkdir(parents=True)
+    assert f"run `ddpo generate --run '{root}'` or `ddpo import ... --run '{root}'` again" in parts.again(path, "pairs")
 
 
 def test_what_was_imported_comes_back_by_reading_its_set_again(run):
     path = run.root / "images" / "part-pairs-set-train-000000000.parquet"
     run.write_text(run.imports("pairs-set-train") / "about.json", "{}")
     said = parts.again(path, "images")
-    assert said.startswith(f"Delete it and {run.imports('pairs-set-train')}, and run the same `ddpo import` again")
+    assert said.startswith(
+        f"Delete it and {run.imports('pairs-set-train')}, and run the same `ddpo import ... --run {run.root}` again"
+    )
 
 
 def test_ids_of_many_parts_are_packed_in_path_order_with_the_count_of_each(run):

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from aifeedback_dpo import config
+from aifeedback_dpo import config, prompts
 from aifeedback_dpo.records import CONSENSUS, CONTROL, HUMAN, IMPORTED
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import Recipe
@@ -132,6 +132,8 @@ def test_a_dry_run_plans_a_recipe_without_network_or_weights(tmp_path, cache, na
     assert (plan["images"], plan["images_done"], plan["revisions"]) == (images, 0, {})
     assert plan["disk_mb"] == pytest.approx(images * recipe.generate.width * recipe.generate.height * 1.2e-6, abs=0.1)
     assert "hf download" in plan["missing"]
+    if prompts.on_hub(recipe.prompts):
+        assert f"`hf download --repo-type dataset {recipe.prompts.source}`" in plan["missing"]
     assert not (tmp_path / "run").exists()
 
 

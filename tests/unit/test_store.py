@@ -65,7 +65,7 @@ def test_a_corrupted_part_is_named_and_the_next_step_told(run, damage):
     if damage == "flipped":
         data[40] ^= 0xFF
     part.write_bytes({"truncated": data[: len(data) // 2], "flipped": data, "emptied": b""}[damage])
-    with pytest.raises(DataError, match=r"part-a\.parquet is corrupted .* run `ddpo generate` or `ddpo import` again"):
+    with pytest.raises(DataError, match=r"part-a\.parquet is corrupted .* run `ddpo generate --run .*run` again"):
         run.rows("prompts")
 
 
