@@ -77,6 +77,15 @@ def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     return load(OmegaConf.to_container(OmegaConf.merge(recipe.model_dump(mode="json"), settings)))  # type: ignore[arg-type]
 
 
+def with_judges_of(known: Recipe, wanted: Recipe) -> Recipe:
+    """A recipe with the scorers, and the members of the consensus, that another one has and it lacks."""
+    label, theirs = wanted.label, known.label
+    added = {name: weights for name, weights in theirs.scorers.items() if name not in label.scorers}
+    consensus = label.consensus.model_copy(update={"of": label.consensus.of or theirs.consensus.of})
+    judges = {"scorers": {**label.scorers, **added}, "consensus": consensus}
+    return wanted.model_copy(update={"label": label.model_copy(update=judges)})
+
+
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML, every default written out."""
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))

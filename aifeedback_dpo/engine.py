@@ -7,11 +7,11 @@ may do one twice, which gives the same file.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Unit = TypeVar("Unit")
 
 
 class Finding(Protocol):
-    """What a worker tells of a unit that it could not do: a picture, and why. Its fields go from process to process as JSON."""
+    """What a worker tells of a unit that it could not do: a picture, and why."""
 
     @property
     def image_id(self) -> str: ...
@@ -144,9 +144,6 @@ class Job(Protocol[Found]):
     def committed(self, part: Slice) -> bool:
         """Whether somebody has done this slice since the plan was made."""
 
-    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Found]:
-        """What a worker in another process found, from its fields."""
-
     def begin(self, progress: Progress) -> AbstractContextManager[Worker[Found]]:
         """Loads what it takes, and lets go of it at the end."""
 
@@ -182,7 +179,8 @@ Place = Here | OnRay
 class Asked(Generic[Found]):
     """A job and what is left of its plan here; `total` and `done` count units, of the whole plan.
 
-    `begun` is called once a worker has loaded what it takes, so that one that cannot leaves nothing.
+    `begun` is called once a worker has loaded what it takes, so that one that cannot leaves nothing. `told` are the ids that
+    this command has found to be of no use in a job before.
     """
 
     job: Job[Found]
@@ -190,16 +188,18 @@ class Asked(Generic[Found]):
     total: int
     done: int
     begun: Callable[[], None] = lambda: None
+    told: Sequence[str] = ()
 
 
 def run(asked: Asked[Found], progress: Progress, place: Place) -> list[Found]:
-    """Works off what is left, if anything, and gives what the worker found. Everything is committed when it returns."""
+    """Works off what is left, if anything; everything is committed when it returns. Gives what a worker here found."""
     if not asked.parts:
         return []
     if isinstance(place, OnRay):
         from aifeedback_dpo import ray_engine
 
-        return ray_engine.run(asked, progress, place.workers)
+        ray_engine.run(asked, progress, place.workers)
+        return []
     return _here(asked, progress, place)
 
 
@@ -217,6 +217,7 @@ def _here(asked: Asked[Found], progress: Progress, place: Here) -> list[Found]:
             workers.working(job.run, job.command, place.shard, own) as said,
             progress.task(job.title, total, done) as bar,
         ):
+            said.worker.told += asked.told
             for part, following in zip_longest(parts, parts[1:]):
                 if not job.committed(part):
                     told = worker(part, following)

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import pyarrow as pa
 
@@ -86,7 +87,7 @@ def generate(run: Run, progress: engine.Progress, place: engine.Place | None = N
     check(run)
     found = prompts.read(run)
     every = shots_of(run, found)
-    facts = {
+    facts: dict[str, Any] = {
         "models": {source.identity.name: source.identity.revision for source in sources},
         "seed": run.recipe.seed,
         "images": len(every),

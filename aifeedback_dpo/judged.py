@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,7 @@ def _commit(
     *,
     votes: int = 1,
     annotators: Sequence[str] = (),
-    **facts: object,
+    **facts: Any,
 ) -> Judged:
     """Writes a judge's preferences, without the missing ones, and notes who made them how. Counts what was written."""
     p_a = p_a.astype(np.float32).astype(np.float64)

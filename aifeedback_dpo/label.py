@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aifeedback_dpo import engine, judged, judges, scorers, votes, workers
+from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.judged import Judged
 from aifeedback_dpo.judges import Asked
@@ -80,7 +81,7 @@ def label(
     loaded, judging = _load(run, asked, progress)
     for name, scorer in (loaded | judging).items():  # who joins is in the recipe once it has scored
         known = presence.revisions(name, _weights(run, name))
-        opened.record(f"label/{name}", "running", scorer=scorer.recipe, weights=known, **_taken(opened, name, scorer))
+        opened.record(f"label/{name}", "running", counted_by="scorer", scorer=scorer.recipe, weights=known)
     scored = scoring.Scoring(
         opened,
         {name: _weights(run, name) for name in loaded},
@@ -94,29 +95,29 @@ def label(
         for name, judge in judging.items()
     ]
     try:
-        unreadable = engine.run(scoring.asked(scored, place.shard), progress, place) if loaded else []
+        seen = engine.run(scoring.asked(scored, place.shard), progress, place) if loaded else []
         for interview in interviews:
-            unreadable += engine.run(asking.asked(interview, place.shard), progress, place)
+            told = [one.image_id for one in seen]
+            seen += engine.run(replace(asking.asked(interview, place.shard), told=told), progress, place)
     except UserError:
         for name in (*loaded, *judging):
             opened.record(f"label/{name}", "failed")
         raise
     if not place.whole and (left := _left(run, scored, interviews, pairs)):
-        return Labels([], _once(unreadable), left)
-    if not place.whole:
-        unreadable = [*_told_elsewhere(run, scored), *unreadable]
+        return Labels([], _once(seen), left)
+    unreadable = _unreadable(run, scored, interviews, pairs)
     scoring.warn(scored, progress)
     found: list[Judged] = []
     if run.recipe.label.raters == "simulated":  # before the scorers' preferences, which may be fitted on these
         voted, unseen = judged.by_raters(run, pairs, prompts, progress)
         found.append(voted)
-        unreadable += unseen
+        unreadable = _once([*unreadable, *unseen])
     looks = scoring.Looks.read(run) if loaded else None
     found += [judged.by_scores(run, name, scorer, pairs, looks) for name, scorer in loaded.items()]
     found += [judged.by_answers(run, name, answering, pairs) for name, answering in judging.items()]
     if asked.consensus:
         found.append(judged.together(run, asked.consensus, pairs))
-    return Labels(found, _once(unreadable))
+    return Labels(found, unreadable)
 
 
 def check(run: Run, names: Sequence[str], judge: Sequence[str] = ()) -> tuple[Run, Asked, Pairs]:
@@ -149,19 +150,21 @@ def _left(run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking]
     return int(sum(some.sum() for some in left))
 
 
-def _told_elsewhere(run: Run, scored: scoring.Scoring) -> list[scoring.Unreadable]:
-    """The pictures that other shares could not read, and that have no score since."""
-    lost = packed_ids(sorted(workers.told(workers.read(run), scored.command)))
-    for name, recipe in scored.recipes.items():
-        lost = lost[absent(lost, scoring.scored(run, name, recipe))]
-    return [scoring.Unreadable(image_id.decode(), "says another share") for image_id in lost]
-
-
-def _taken(run: Run, name: str, scorer: Scorer | PairJudge) -> dict[str, float]:
-    """What this very scorer has taken in this run before; another one's time, such as with other weights, is not its own."""
-    entry = run.manifest()["made_by"].get(f"label/{name}", {})
-    same = entry.get("scorer") == scorer.recipe
-    return {key: entry.get(key, 0) if same else 0 for key in ("seconds", "pictures")}
+def _unreadable(
+    run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking], pairs: Pairs
+) -> list[scoring.Unreadable]:
+    """The pictures that nobody, in no share, could look at: of those left when all is done, the ones that do not open."""
+    left = [pairs.images[absent(pairs.images, scoring.scored(run, *one))] for one in scored.recipes.items()]
+    for one in interviews:
+        silent = absent(pairs.ids, asking.answered(run, one.name, one.recipe))
+        left += [pairs.a[silent], pairs.b[silent]]
+    found = []
+    for image_id, data in run.images({name.decode() for some in left for name in some}):
+        try:
+            decode_image(data)
+        except OSError as error:
+            found.append(scoring.Unreadable(image_id, scoring.reason(error)))
+    return found
 
 
 def _need_people(run: Run, asked: Asked) -> None:

@@ -43,6 +43,10 @@ class Lookup(Mapping[str, T]):
     def __init__(self, ids: Ids, values: "Sequence[T] | NDArray[Any] | pa.Array") -> None:
         self.ids, self.values_in_order = packed_ids(ids), values
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be made again: another process gets as little as it needs."""
+        return {"ids": self.ids, "values_in_order": self.values_in_order}
+
     @cached_property
     def _order(self) -> NDArray[np.intp]:
         return np.argsort(self.ids, kind="stable")

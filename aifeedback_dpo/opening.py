@@ -37,7 +37,7 @@ def held_to(folder: Path, wanted: Recipe) -> Run:
     saved = saved_recipe(folder)
     if saved is None:
         return Run(folder, wanted)
-    run = Run(folder, _with_judges(wanted, saved))
+    run = Run(folder, config.with_judges_of(saved, wanted))
     used = tuple(section for stage in run.made() for section in SECTIONS.get(stage, ()))
     clash = {
         key: values
@@ -48,14 +48,6 @@ def held_to(folder: Path, wanted: Recipe) -> Run:
         listed = "; ".join(f"{key}: {old!r} in the run, {new!r} asked for" for key, (old, new) in clash.items())
         raise UserError(f"{folder} was made by another recipe ({listed}). Choose another --run, or leave these keys")
     return run
-
-
-def _with_judges(wanted: Recipe, saved: Recipe) -> Recipe:
-    """The recipe with the scorers, and the members of the consensus, that `ddpo label` has added to the run's."""
-    label, known = wanted.label, saved.label
-    added = {name: weights for name, weights in known.scorers.items() if name not in label.scorers}
-    consensus = label.consensus.model_copy(update={"of": label.consensus.of or known.consensus.of})
-    return _relabelled(wanted, scorers={**label.scorers, **added}, consensus=consensus)
 
 
 def _as_far_as_made(run: Run, saved: Recipe) -> Recipe:

@@ -46,9 +46,15 @@ class Behind:
         self._waiting.append(self._thread.submit(call))
 
     def settle(self) -> None:
-        """Waits for all of them."""
+        """Waits for all of them. Raises the first error."""
+        first: BaseException | None = None
         while self._waiting:
-            self._waiting.popleft().result()
+            try:
+                self._waiting.popleft().result()
+            except BaseException as error:  # the others are still to be waited for
+                first = first or error
+        if first:
+            raise first
 
     def __enter__(self) -> Self:
         return self

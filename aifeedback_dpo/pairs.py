@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class Pairs(Sequence[Row]):
         names = ("pair_id", "image_a", "image_b", "prompt_id")
         rows = run.read("pairs", names)
         return cls(*(packed_ids(rows[name]) for name in names))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be made again."""
+        return {name: getattr(self, name) for name in ("ids", "a", "b", "prompts")}
 
     def __len__(self) -> int:
         return len(self.ids)

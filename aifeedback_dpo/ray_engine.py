@@ -1,13 +1,14 @@
 """Slices on Ray: a pool of actors, one a device, each with its model loaded; on the cluster of RAY_ADDRESS, or on this machine.
 
-Ray Data (`map_batches` over a pool of actors) hands out the slices, starts actors as machines join, starts those again that
-die, and hands their slices to others. Nothing but places in the plan goes to an actor, and nothing but counts comes back:
-actors read the run and commit their parts themselves, so all machines need its folder at the same path.
+Ray Data (`map_batches` over a pool of actors) hands out the slices, starts those actors again that die, and hands their slices
+to others. What goes to an actor is the job (prompts, ids and settings) and places in the plan, and counts come back: actors
+read the run and commit their parts themselves, so all machines need its folder at the same path.
 """
 
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -18,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from aifeedback_dpo import engine, workers
-from aifeedback_dpo.engine import Asked, Found, Job, Progress, Slice
+from aifeedback_dpo.engine import Asked, Job, Progress, Slice
 from aifeedback_dpo.errors import DdpoError, UserError
 
-BLOCKS = 1000  # at most: Ray keeps account of each
 PATIENCE = 1800.0  # seconds in which no slice is done anywhere, before it is called a standstill
 SPARE_CPUS = 3  # logical ones that Ray Data needs beside its actors; without them it waits for ever
 QUIETLY = {
@@ -32,20 +32,20 @@ QUIETLY = {
 OBJECTS = 256 * 2**20  # bytes for what passes between processes: numbers
 
 
-def run(asked: Asked[Found], progress: Progress, pool: int | None) -> list[Found]:
+def run(asked: Asked[Any], progress: Progress, pool: int | None) -> None:
     """Has a pool of actors do the slices that are left. Raises DdpoError where some could not be done; the others are."""
-    job = asked.job.elsewhere(replace(asked.job.run, root=asked.job.run.root.resolve()))
-    found, failed, done = list[Found](), list[Mapping[str, Any]](), 0
+    job = asked.job.elsewhere(replace(asked.job.run, root=asked.job.run.root.absolute()))
+    failed, done = list[Mapping[str, Any]](), 0
     with (
         workers.pool(job.run, job.command),
         _session(pool) as (number, has_gpus),
         progress.task(asked.job.title, asked.total, asked.done) as bar,
     ):
+        asked.begun()
         for row in _done(job, asked.parts, number, has_gpus):
             if row["error"]:
                 failed.append(row)
                 continue
-            found += job.found(json.loads(row["found"]))
             done += row["work"]
             bar.advance(row["work"])
     left = sum(part.work for part in asked.parts) - done
@@ -58,23 +58,24 @@ def run(asked: Asked[Found], progress: Progress, pool: int | None) -> list[Found
             f"{left} of {asked.total} are not done, and Ray does not say why; what was committed is kept. Run the same command "
             "again to go on"
         )
-    return found
 
 
 class Actor:
     """One worker: loads what the job needs once, and does slices."""
 
     def __init__(self, job: Job[Any], folder: str) -> None:
-        if not Path(folder).is_dir():
-            raise UserError(
-                f"{folder} is not on this machine; Ray's machines need the same folders as the one that starts"
-            )
-        os.chdir(folder)
-        sys.path.insert(0, folder)
-        self.job = job
+        self.job, self.failed = job, dict[str, Any]()
         self._open = ExitStack()
-        self.work = self._open.enter_context(job.begin(engine.Silent()))
-        self.said = workers.in_pool(job.run, job.command)
+        try:
+            if not Path(folder).is_dir():
+                raise UserError(f"{folder} is not on {socket.gethostname()}; all machines need the same folders")
+            os.chdir(folder)
+            sys.path.insert(0, folder)
+            self.work = self._open.enter_context(job.begin(engine.Silent()))
+        except Exception as error:  # Ray would start it again and again; the driver tells of it
+            self.failed = _told(error)
+        else:
+            self.said = workers.in_pool(job.run, job.command)
 
     def __call__(self, batch: "dict[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
         rows = [self._do(json.loads(told)) for told in batch["slice"].tolist()]
@@ -82,18 +83,23 @@ class Actor:
 
     def _do(self, told: Mapping[str, Any]) -> dict[str, Any]:
         part = Slice(told["name"], told["at"], tuple(told["asked"]))
-        row = {"work": part.work, "found": "[]", "error": "", "code": 0}
-        if self.job.committed(part):
-            return row
+        row = {"work": part.work, "error": "", "code": 0}
+        if self.failed or self.job.committed(part):
+            return row | self.failed
         try:
             found = self.work(part, None)
             self.work.settle()
         except Exception as error:  # one slice that fails keeps no other from being done; the driver tells of it
-            text = str(error) if isinstance(error, DdpoError) else f"{type(error).__name__}: {error}"
-            return row | {"error": text, "code": getattr(error, "exit_code", 1)}
+            return row | _told(error)
         self.said.worker.told += [one.image_id for one in found]
         self.said.advance(part.work)
-        return row | {"found": json.dumps([vars(one) for one in found])}
+        return row
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """What went wrong, and the exit code of it."""
+    text = str(error) if isinstance(error, DdpoError) else f"{type(error).__name__}: {error}"
+    return {"error": text, "code": getattr(error, "exit_code", 1)}
 
 
 def _done(job: Job[Any], parts: Sequence[Slice], number: int, has_gpus: bool) -> Iterator[Mapping[str, Any]]:
@@ -102,7 +108,7 @@ def _done(job: Job[Any], parts: Sequence[Slice], number: int, has_gpus: bool) ->
     from ray.data.exceptions import ExecutionTimeoutError
 
     told = [json.dumps({"name": part.name, "at": list(map(int, part.at)), "asked": part.asked}) for part in parts]
-    rows = ray.data.from_items([{"slice": one} for one in told], override_num_blocks=min(len(told), BLOCKS))
+    rows = ray.data.from_items([{"slice": one} for one in told], override_num_blocks=len(told))
     settings = rows.context
     settings.execution_no_progress_timeout_s = PATIENCE
     settings.max_errored_blocks = -1  # told of at the end

@@ -39,6 +39,7 @@ from aifeedback_dpo.parts import NEWER, UPDATE, Album, BrokenFile, album, ids, r
 from aifeedback_dpo.records import KEYS, SCHEMA_VERSION, TABLES, Ids, hub_schema, packed_ids
 from aifeedback_dpo.settings import Recipe
 
+COUNTED = ("seconds", "pictures")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without any
 UNTOLD = "Restore it, or delete it: the tables stay, and only what made them is not told any more"
 LEAVES = {"generate": ("prompts", "images", "pairs"), "label": ("scores", "answers", "preferences")}
@@ -148,14 +149,15 @@ class Run:
     def alone(self, command: str) -> Iterator[None]:
         """Keeps a second such command off the run. Raises UserError where one is at work; a killed one leaves no lock."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.root, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (self.root / ".lock").open("w") as file:  # over NFS a folder cannot be locked
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"another `{command}` is at work in {self.root}; wait until it ends") from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise disk_error(error, self.root) from error
             yield
-        except BlockingIOError as error:
-            raise UserError(f"another `{command}` is at work in {self.root}; wait until it ends") from error
-        finally:
-            os.close(folder)
 
     def write_text(self, path: Path, text: str) -> None:
         """The same for text."""
@@ -209,18 +211,23 @@ class Run:
             raise BrokenFile(path, NEWER.format(found=version, SCHEMA_VERSION=SCHEMA_VERSION), UPDATE)
         return manifest
 
-    def record(self, work: str, status: str, **facts: Any) -> None:
-        """Notes in the manifest that a piece of work began (`running`) or ended (`done`), with what made it."""
+    def record(self, work: str, status: str, *, counted_by: str | None = None, **facts: Any) -> None:
+        """Notes in the manifest that a piece of work began (`running`) or ended (`done`), with what made it.
+
+        What `add` has counted goes on where the fact `counted_by` is what it was; else it begins anew.
+        """
         with self._manifest_at_hand() as manifest:
             entry = manifest["made_by"].get(work, {})
+            if counted_by and entry.get(counted_by) != facts[counted_by]:
+                entry = {name: value for name, value in entry.items() if name not in COUNTED}
             made = {"status": status, **provenance.versions(), **facts}
             stamp = "started" if status == "running" else "finished"
             manifest["made_by"][work] = {**entry, **made, stamp: provenance.now()}
             saved, recipe = self.saved(), self.recipe
             if saved and recipe.train.name:  # policies that are kept apart leave the run's own settings as they are
                 recipe = recipe.model_copy(update={"train": saved.train})
-            if saved:
-                recipe = _with_scorers_of(saved, recipe)
+            if saved:  # another process may have added to it since the run was opened
+                recipe = config.with_judges_of(saved, recipe)
             if saved != recipe:
                 self.write_text(self.root / "recipe.yaml", config.dump(recipe))
                 self.write_text(self.root / "README.md", records.card(recipe.name, recipe.about))
@@ -249,13 +256,6 @@ class Run:
     def saved(self) -> Recipe | None:
         """The recipe in the folder, if any."""
         return saved_recipe(self.root)
-
-
-def _with_scorers_of(saved: Recipe, recipe: Recipe) -> Recipe:
-    """The recipe with the scorers that another process has added to the run's since it was opened."""
-    label = recipe.label
-    added = {name: weights for name, weights in saved.label.scorers.items() if name not in label.scorers}
-    return recipe.model_copy(update={"label": label.model_copy(update={"scorers": {**label.scorers, **added}})})
 
 
 def saved_recipe(root: Path) -> Recipe | None:

@@ -56,6 +56,12 @@ def chosen(shard: str | None, engine: str, workers: int | None, *, environment: 
     """Raises UserError for options that contradict each other, and for what is no share."""
     from aifeedback_dpo.engine import Here, OnRay
 
+    count = environment.get("SLURM_ARRAY_TASK_COUNT", "1")
+    if count != "1" and (engine == "ray" or workers is not None):
+        raise UserError(
+            f"each of the {count} tasks of this Slurm array would start workers for all there is to do; leave --workers and "
+            "--engine out, and each task is a share, or unset SLURM_ARRAY_TASK_COUNT"
+        )
     if shard is not None and (engine == "ray" or workers is not None):
         other = "--engine ray" if engine == "ray" else f"--workers {workers}"
         raise UserError(f"--shard {shard} is the share of one process, and {other} starts several; leave one out")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from aifeedback_dpo.engine import Progress
     from aifeedback_dpo.store import Run
 
-ATTEMPTS = 3  # in a row, in which a process does nothing at all before it dies
+ATTEMPTS = 3  # in a row, in which nothing is committed before a process dies
+GRACE = 10.0  # seconds in which processes that were interrupted may write what they have computed
+TABLES = {"generate": ("images",), "label": ("scores", "answers")}
 LOOK = 0.2  # seconds between two looks at the processes
 
 
 @dataclass
 class Process:
-    """One of them, and how often it has died since it last did something."""
+    """One of them, and how often it has died since anything was committed."""
 
     shard: tuple[int, int]
     line: Sequence[str]
     log: Path
     environment: dict[str, str]
+    committed: Callable[[], int]
     died: int = 0
+    parts: int = 0
     done: int = 0
     running: "subprocess.Popen[bytes]" = field(init=False)
 
@@ -44,15 +48,18 @@ class Process:
     def look(self, said: Mapping[int, int]) -> int:
         """How much it has done since the last look; `said` is what each process says by its number."""
         before, self.done = self.done, max(self.done, said.get(self.running.pid, 0))
-        if self.done > before:
-            self.died = 0
         return self.done - before
 
     def goes_on(self, progress: "Progress") -> bool:
         """Whether it is still at work: one that was killed is started again, unless that does not help."""
         code = self.running.poll()
-        if code is None or code >= 0 or self.died == ATTEMPTS:
+        if code is None or code >= 0:
             return code is None
+        before, self.parts = self.parts, self.committed()
+        if self.parts > before:
+            self.died = 0
+        if self.died == ATTEMPTS:
+            return False
         progress.note(f"process {self.running.pid} was ended by signal {-code} and is started again")
         self.died, self.done = self.died + 1, 0
         self.start()
@@ -86,6 +93,9 @@ def run(opened: "Run", command: str, told: Sequence[str], number: int, progress:
                     bar.advance(process.look(said))
                 left = [process for process in left if process.goes_on(progress)]
     finally:
+        until = time.monotonic() + GRACE  # Ctrl-C has reached them as well
+        while time.monotonic() < until and any(process.running.poll() is None for process in left):
+            time.sleep(LOOK)
         for process in left:
             process.running.terminate()
         for process in left:
@@ -104,7 +114,7 @@ def _process(opened: "Run", command: str, told: Sequence[str], shard: tuple[int,
         environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
     log = opened.root / "workers" / f"{command}-{number}-of-{count}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    return Process(shard, line, log, environment)
+    return Process(shard, line, log, environment, lambda: sum(len(opened.parts(table)) for table in TABLES[command]))
 
 
 def _devices() -> list[str]:
@@ -121,7 +131,7 @@ def _what(process: Process) -> DdpoError:
     number, count = process.shard
     if code < 0:
         return DdpoError(
-            f"share {number} of {count} was ended by signal {-code} {ATTEMPTS + 1} times without doing anything; a machine "
+            f"share {number} of {count} was ended by signal {-code} {ATTEMPTS + 1} times, and nothing was committed; a machine "
             "that runs out of memory does so with signal 9. What was committed is kept; take fewer --workers"
         )
     error = DdpoError(f"share {number} of {count}: {words} ({process.log} has all that it said)")

@@ -40,7 +40,11 @@ def compare(run: Run, asked: Asked, progress: engine.Progress, *, out: Path | No
     if where.exists() and not where.is_dir():
         raise UserError(f"--out {where} is a file; name a folder")
     planned = prepare(run, asked, progress)
-    facts = {"policies": planned.compared, "judges": planned.judges, "sets": [found.name for found in planned.sets]}
+    facts: dict[str, Any] = {
+        "policies": planned.compared,
+        "judges": planned.judges,
+        "sets": [found.name for found in planned.sets],
+    }
     run.record("compare", "running", **facts)
     drawing.draw(planned.run, planned.series, progress)
     result = _result(planned, progress)

@@ -5,7 +5,7 @@ once, and together, so that a picture does not depend on what was drawn before i
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -47,9 +47,6 @@ class Drawing:
 
     def committed(self, part: engine.Slice) -> bool:
         return self.run.has("images", part.name, self._folder)
-
-    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[engine.Finding]:
-        return []
 
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Camera"]:

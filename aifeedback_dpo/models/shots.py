@@ -129,6 +129,10 @@ class Shots(Sequence[Shot]):
     ) -> None:
         self.prompts, self.sources, self.candidates, self.run_seed = prompts, sources, candidates, run_seed
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the ids, which can be made again."""
+        return {name: value for name, value in vars(self).items() if name != "ids"}
+
     def __len__(self) -> int:
         return len(self.prompts) * len(self.candidates)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow.compute as pc
@@ -53,15 +53,16 @@ class Asking:
     def committed(self, part: engine.Slice) -> bool:
         return self.run.has("answers", self.part(part), self.name)
 
-    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Unreadable]:
-        return [Unreadable(**row) for row in rows]
-
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Interview"]:
         judge = self.loaded
         if judge is None:
             progress.note(f"Loading {self.name}")
             judge = scorers.load_judge(self.name, self.weights)
+            if judge.recipe != self.recipe:
+                raise UserError(
+                    f"judge {self.name} is another one on this machine: its weights, or the versions here, differ"
+                )
         yield _Interview(self, judge, progress)
 
 

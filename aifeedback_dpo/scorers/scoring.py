@@ -4,13 +4,14 @@ One pass: a picture is decoded once for all scorers, and what they share (resize
 towers look at a batch, the next one is decoded and resized, the next part is read, and the one before is written.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from aifeedback_dpo.scorers.pixels import Pictures, PixelRecipe
 
 clock = perf_counter
+ADDRESS = re.compile(r" <\S+ object at 0x\w+>")  # of a buffer in memory, which tells nobody anything
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Unreadable:
 
 def reason(error: OSError) -> str:
     """Why a picture would not open, short."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:80]
+    return ADDRESS.sub("", (str(error).splitlines() or [type(error).__name__])[0])[:80]
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,6 @@ class Scoring:
 
     def committed(self, part: engine.Slice) -> bool:
         return all(self.run.has("scores", self.part(name, part), name) for name in part.asked)
-
-    def found(self, rows: Sequence[Mapping[str, Any]]) -> list[Unreadable]:
-        return [Unreadable(**row) for row in rows]
 
     @contextmanager
     def begin(self, progress: engine.Progress) -> Iterator["_Panel"]:
@@ -123,7 +122,7 @@ class _Panel:
 
     def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[Unreadable]:
         encoded = self._reading(part).result()
-        del self.read[part.name]
+        self.read.clear()  # what was read ahead and somebody else has done since is not kept
         if following:
             self._reading(following)
         names, size = self._names(part), self.job.run.recipe.label.batch_size

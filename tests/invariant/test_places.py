@@ -123,7 +123,7 @@ def test_a_worker_that_dies_again_and_again_is_given_up_with_what_may_be_the_rea
     with starting(lambda number: "import os, signal; os.kill(os.getpid(), signal.SIGKILL)") as started:
         result = ddpo(*STAGES[0], "--workers", "2", run=tmp_path)
     assert result.exit_code == 1
-    assert "was ended by signal 9 4 times without doing anything" in result.stderr
+    assert "was ended by signal 9 4 times, and nothing was committed" in result.stderr
     assert len(started) == 2 * (processes.ATTEMPTS + 1)
 
 
@@ -135,6 +135,13 @@ def test_what_a_worker_says_is_wrong_is_said_with_its_exit_code(tmp_path):
 
 
 # -- Ray -------------------------------------------------------------------------------------------------------------
+
+
+class Stopped(engine.Silent):
+    """Interrupts when something is done."""
+
+    def advance(self, count):
+        raise KeyboardInterrupt
 
 
 class Killing(engine.Silent):
@@ -176,6 +183,19 @@ def test_a_pool_on_ray_whose_workers_are_killed_makes_a_straight_run(straight, t
     assert {judged.judge for judged in labels.judged} == {"human", "pickscore", "random"}
     assert tables(tmp_path) == tables(straight)
     assert workers.read(run) == []
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_run_that_was_stopped_on_ray_has_its_recipe_and_goes_on_anywhere(straight, tmp_path, on_ray):
+    run = open_run(tmp_path, "shapes", SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        generate.generate(run, Stopped(), on_ray)
+    told(ddpo("status", run=tmp_path))
+    result = ddpo("generate", "generate.steps=3", run=tmp_path)
+    assert (result.exit_code, "made by another recipe" in result.stderr) == (2, True)
+    for stage in STAGES:
+        told(ddpo(*stage, run=tmp_path))
+    assert tables(tmp_path) == tables(straight)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

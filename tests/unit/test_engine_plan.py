@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifeedback_dpo.cli import places
-from aifeedback_dpo.engine import Here, OnRay, Slice, left
+from aifeedback_dpo.engine import Here, Slice, left
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.records import content_id, packed_ids
 
@@ -111,11 +111,13 @@ def test_what_is_no_share_is_refused(text):
         places.share("9" * 5000 + "/" + "9" * 5001)
 
 
-def test_what_was_asked_for_comes_before_the_array():
+def test_a_share_comes_before_the_array_and_workers_do_not_go_with_one():
     array = slurm(1, 4)
     assert places.chosen("2/3", "local", None, environment=array) == places.Chosen(Here((2, 3)))
-    assert places.chosen(None, "local", 2, environment=array) == places.Chosen(Here(), 2)
-    assert places.chosen(None, "ray", 2, environment=array) == places.Chosen(OnRay(2))
+    for engine, workers in (("local", 2), ("ray", 2), ("ray", None)):  # each task would do everything
+        with pytest.raises(UserError, match=r"each of the 4 tasks of this Slurm array would start workers for all"):
+            places.chosen(None, engine, workers, environment=array)
+        assert places.chosen(None, engine, workers, environment=slurm(0, 1)).place.whole
     assert places.chosen(None, "local", None, environment=array).why == "share 1 of 4, as the Slurm array says"
     assert places.chosen(None, "local", None, environment={"SLURM_ARRAY_TASK_ID": "1"}) == places.Chosen(Here())
 
