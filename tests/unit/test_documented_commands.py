@@ -26,8 +26,9 @@ ENDS = ("&&", "||", "|", ">", "2>&1", "&", ";", "...")
 
 
 def blocks(text: str) -> str:
-    """What a page shows to be typed, or printed."""
-    return "\n".join(body for language, body in FENCED.findall(text) if language in SHELL)
+    """What a page shows to be typed, or printed; but for what it shows to be refused."""
+    shell = (body for language, body in FENCED.findall(text) if language in SHELL)
+    return "\n".join(re.sub(r"^.*\n(?=ddpo: )", "", body, flags=re.MULTILINE) for body in shell)
 
 
 def shown(text: str) -> list[str]:
