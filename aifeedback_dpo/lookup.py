@@ -24,6 +24,15 @@ def find(known: NDArray[np.bytes_], wanted: Ids) -> NDArray[np.intp]:
     return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.intp)
 
 
+def find_sorted(known: NDArray[np.bytes_], wanted: Ids) -> NDArray[np.intp]:
+    """The same among sorted ids, for few wanted ones at a time: nothing is made of those known."""
+    packed = packed_ids(wanted)
+    if not len(known):
+        return np.full(len(packed), -1)
+    at = np.minimum(np.searchsorted(known, packed), len(known) - 1)
+    return np.where(known[at] == packed, at, -1)
+
+
 def absent(wanted: Ids, known: NDArray[np.bytes_]) -> NDArray[np.bool_]:
     """Which of the wanted ids are not among those known."""
     return find(known, wanted) < 0

@@ -26,7 +26,7 @@ from aifeedback_dpo import engine
 from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.dpo.shelf import Shelf, commit
 from aifeedback_dpo.errors import DataError, UserError
-from aifeedback_dpo.lookup import find
+from aifeedback_dpo.lookup import find_sorted
 from aifeedback_dpo.models.diffuser import Diffuser
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.records import Ids, content_id, packed_ids
@@ -242,7 +242,7 @@ def _left(
     The plan is in stored order, which no order of the pairs changes, and so a slice of images lies in few parts of the run.
     Raises DataError for ids that are neither in the cache nor stored.
     """
-    found = find(ids, stored)
+    found = find_sorted(ids, stored)
     rows = np.flatnonzero(found >= 0)
     rows = rows[np.sort(np.unique(found[rows], return_index=True)[1])]  # once, were it there twice
     plan = found[rows]
@@ -265,7 +265,7 @@ def _count(parts: Sequence[engine.Slice]) -> int:
 
 
 def _known(known: NDArray[np.bytes_], ids: Ids, what: str) -> NDArray[np.int64]:
-    rows = find(known, ids)
+    rows = find_sorted(known, ids)
     if (rows < 0).any():
         stranger = packed_ids(ids)[rows < 0][0].decode()
         raise DataError(f"{what} {stranger} is in none of the pairs that the cache was prepared for")

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from aifeedback_dpo.errors import DataError, DdpoError
-from aifeedback_dpo.lookup import find
+from aifeedback_dpo.lookup import find_sorted
 from aifeedback_dpo.models.family import Rows
 from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.store import Run
@@ -80,7 +80,7 @@ class Shelf:
             self._layouts.append(layout)
             found.append(own)
         self._starts = np.cumsum([0, *(layout.count for layout in self._layouts)])
-        ranks = find(ids, np.concatenate(found))
+        ranks = find_sorted(ids, np.concatenate(found))
         wanted = np.flatnonzero(ranks >= 0)
         self._places = np.full(len(ids), -1, np.int32)
         self._places[ranks[wanted]] = wanted

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aifeedback_dpo.lookup import find_sorted
 from aifeedback_dpo.parts import again, read_part, remade_by, root_of
 from aifeedback_dpo.records import KEYS, Ids, packed_ids
 from aifeedback_dpo.verify.findings import Findings
@@ -38,15 +39,6 @@ class Seen:
         self._found.clear()
         order = np.argsort(every, kind="stable")
         return every[order], order, np.repeat(np.arange(len(counts)), counts)[order]
-
-
-def places(ids: NDArray[np.bytes_], wanted: Ids) -> NDArray[np.int64]:
-    """Where each of these lies in the sorted ids; -1 for what is not there."""
-    names = packed_ids(wanted)
-    if not len(ids):
-        return np.full(len(names), -1)
-    at = np.minimum(np.searchsorted(ids, names), len(ids) - 1)
-    return np.where(ids[at] == names, at, -1)
 
 
 def lost(found: Findings, path: Path, table: str, target: str, named: Ids, at: NDArray[np.int64]) -> None:
@@ -89,7 +81,7 @@ def _digests(path: Path, table: str, wanted: NDArray[np.bytes_]) -> Sequence[tup
     """Of the rows of a part with these keys: the key, and a hash of the row."""
     part = read_part(path, table, None)
     keys = packed_ids(_keys(table, part))
-    rows = np.flatnonzero(places(wanted, keys) >= 0)
+    rows = np.flatnonzero(find_sorted(wanted, keys) >= 0)
     told = part.take(pa.array(rows)).to_pylist()
     return [(keys[at], hashlib.sha256(repr(row).encode()).digest()) for at, row in zip(rows, told, strict=True)]
 

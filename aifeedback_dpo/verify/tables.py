@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from aifeedback_dpo.engine import Bar
 from aifeedback_dpo.errors import DdpoError
+from aifeedback_dpo.lookup import find_sorted
 from aifeedback_dpo.parts import BrokenFile, again, read_part, remade_by
 from aifeedback_dpo.records import IMPORTED, KEYS
 from aifeedback_dpo.store import Run
 from aifeedback_dpo.verify import pictures, rows
 from aifeedback_dpo.verify.findings import Findings
-from aifeedback_dpo.verify.linked import Seen, lost, places, twice
+from aifeedback_dpo.verify.linked import Seen, lost, twice
 
 LEAVES = {"scores": "images", "answers": "pairs", "votes": "pairs", "preferences": "pairs"}
 """Tables that no other names, and what they name."""
@@ -58,7 +59,7 @@ def check(run: Run, found: Findings, bar: Bar, pool: Executor | None, made_by: M
                     table,
                     target,
                     part.column(KEYS[table]),
-                    places(there[target], part.column(KEYS[table])),
+                    find_sorted(there[target], part.column(KEYS[table])),
                 )
                 seen.add(path, part)
             if table != "votes":  # of which a pair may have many
@@ -125,7 +126,7 @@ def _images(
         found.checked["pictures opened"] += len(part) if pool else 0
         seen.add(path, part)
         imported.append(_flags(pc.equal(part.column("policy"), IMPORTED)))
-        of_prompt.append(places(prompts.ids, part.column("prompt_id")))
+        of_prompt.append(find_sorted(prompts.ids, part.column("prompt_id")))
         # a suite's prompts are in no table, and only a comparison draws those
         meant = np.ones(len(part), np.bool_) if "compare" not in made_by else imported[-1]
         named = part.column("prompt_id").filter(pa.array(meant))
@@ -149,10 +150,10 @@ def _pairs(run: Run, found: Findings, bar: Bar, prompts: Prompts, images: Images
     seen = Seen("pairs")
     for path, part in _read(run, "pairs", found, bar):
         seen.add(path, part)
-        prompt = places(prompts.ids, part.column("prompt_id"))
+        prompt = find_sorted(prompts.ids, part.column("prompt_id"))
         lost(found, path, "pairs", "prompts", part.column("prompt_id"), prompt)
         named = pa.chunked_array([*part.column("image_a").chunks, *part.column("image_b").chunks], pa.string())
-        at = places(images.ids, named)
+        at = find_sorted(images.ids, named)
         lost(found, path, "pairs", "images", named, at)
         if len(images.ids) and len(prompts.ids):
             _hold_to_prompts(path, found, np.tile(prompt, 2), at, prompts, images)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aifeedback_dpo.lookup import Lookup, absent, distinct, find
+from aifeedback_dpo.lookup import Lookup, absent, distinct, find, find_sorted
 from aifeedback_dpo.records import packed_ids
 
 names = st.text("abc-9é", min_size=1, max_size=5)
@@ -55,3 +55,9 @@ def test_an_id_that_is_not_there_is_a_key_error():
         for name in ("ab", "abcd", "zzz", ""):
             with pytest.raises(KeyError):
                 Lookup(ids, [0] * len(ids))[name]
+
+
+@given(st.sets(st.text("abcdef0123", min_size=1, max_size=6)), st.lists(st.text("abcdef0123", min_size=1, max_size=6)))
+def test_among_sorted_ids_the_same_are_found(known, wanted):
+    ids = packed_ids(sorted(known))
+    assert find_sorted(ids, wanted).tolist() == find(ids, wanted).tolist()
