@@ -38,7 +38,7 @@ HOW = {
     "actor": (["--engine", "ray", "--workers", "2"], "worker"),
     "ray-driver": (["--engine", "ray", "--workers", "2"], "driver"),
 }
-LONGEST = {"driver": 20.0, "worker": 20.0}  # seconds until the next kill, at most
+LONGEST = {"driver": 16.0, "worker": 14.0}  # seconds until the next kill, at most
 
 
 @dataclass
