@@ -1,11 +1,12 @@
 """What is installed against constraints.txt, its licences, and known advisories: without a network, from committed files alone.
 
     python .ci/audit.py                       as `make audit` and CI run it
-    python .ci/audit.py --refresh             asks PyPI for the advisories of every pin, and writes .ci/advisories.json
-    python .ci/audit.py --refresh pillow      the same for these names; what was known of the others stays
+    python .ci/audit.py --refresh INDEX           asks an index for the advisories of every pin, and writes .ci/advisories.json
+    python .ci/audit.py --refresh INDEX pillow    the same for these names; what was known of the others stays
 
-Advisories are those of PyPI's JSON, whose source is the Python Packaging Advisory Database. A pin that nobody has asked about
-is counted, and is no error: this says what is known, and not that nothing is wrong.
+INDEX is the address of PyPI's JSON, the part before `/NAME/VERSION/json`, or of a mirror that has it. The source of its
+advisories is the Python Packaging Advisory Database. A pin that nobody has asked about is counted, and is no error: this says
+what is known, and not that nothing is wrong.
 """
 
 import json
@@ -24,7 +25,6 @@ from packaging.requirements import Requirement
 HERE = Path(__file__).parent
 PINS = HERE.parent / "constraints.txt"
 SNAPSHOT = HERE / "advisories.json"
-INDEX = "https://pypi.org/pypi"
 OURS = "aifeedback-dpo"
 FOR_DEVELOPERS = ("dev", "docs")  # extras that no user installs
 
@@ -67,7 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 where something is wrong, each in a line."""
     pins = pinned(PINS.read_text(encoding="utf-8"))
     if arguments[:1] == ["--refresh"]:
-        refresh(pins, arguments[1:])
+        if not arguments[1:]:
+            say("audit: --refresh needs the address of an index, the part before /NAME/VERSION/json")
+            return 2
+        refresh(pins, arguments[2:], index=arguments[1])
         return 0
     installed = {plain(found.name): found for found in distributions()}
     users, everyone = needed(installed, developers=False), needed(installed, developers=True)
@@ -172,13 +175,13 @@ def told(snapshot: Mapping[str, Any], name: str, version: str) -> list[dict[str,
     return found["advisories"] if found and found["version"] == version else None
 
 
-def refresh(pins: Mapping[str, str], names: Iterable[str]) -> None:
+def refresh(pins: Mapping[str, str], names: Iterable[str], *, index: str) -> None:
     """Asks about these names, or about every pin, and keeps what was known of others."""
     before = json.loads(SNAPSHOT.read_text(encoding="utf-8"))["packages"] if SNAPSHOT.exists() else {}
     wanted = {plain(name) for name in names} or set(pins)
     packages = {name: found for name, found in before.items() if pins.get(name) == found["version"]}
     for name in sorted(wanted & pins.keys()):
-        found = ask(name, pins[name])
+        found = ask(name, pins[name], index=index)
         if found is None:
             say(f"audit: the index says nothing of {name} {pins[name]}")
         else:
@@ -187,11 +190,11 @@ def refresh(pins: Mapping[str, str], names: Iterable[str]) -> None:
     SNAPSHOT.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
-def ask(name: str, version: str) -> list[dict[str, Any]] | None:
+def ask(name: str, version: str, *, index: str) -> list[dict[str, Any]] | None:
     """The advisories of a version; by the page of the newest one where an index has no other. None for no answer."""
-    for page in (f"{INDEX}/{name}/{version}/json", f"{INDEX}/{name}/json"):
+    for page in (f"{index}/{name}/{version}/json", f"{index}/{name}/json"):
         try:
-            with urlopen(page, timeout=30) as answer:  # noqa: S310 (the address is ours)
+            with urlopen(page, timeout=30) as answer:  # noqa: S310 (the address is the caller's)
                 found = json.load(answer)
         except (HTTPError, URLError, TimeoutError, ValueError):
             continue

@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+INDEX = "https://index.test/pypi"
 PINS = {"one": "1.0", "two": "2.0"}
 ADVISORY = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fixed_in": ["1.1"], "summary": "it leaks", "withdrawn": None}
 
@@ -76,9 +77,9 @@ def test_a_refresh_writes_what_the_index_says_and_the_audit_refuses_a_pin_with_a
 ):
     monkeypatch.setattr(audit, "SNAPSHOT", tmp_path / "advisories.json")
     page = {"info": {"version": "1.0"}, "vulnerabilities": [ADVISORY, ADVISORY | {"withdrawn": "2026-01-01"}]}
-    answering(monkeypatch, audit, {f"{audit.INDEX}/one/1.0/json": page})
+    answering(monkeypatch, audit, {f"{INDEX}/one/1.0/json": page})
 
-    audit.refresh(PINS, [])
+    audit.refresh(PINS, [], index=INDEX)
 
     snapshot = json.loads((tmp_path / "advisories.json").read_text())
     assert set(snapshot["packages"]) == {"one"}  # of the other nobody said anything
@@ -92,10 +93,10 @@ def test_a_refresh_writes_what_the_index_says_and_the_audit_refuses_a_pin_with_a
 
 def test_the_newest_versions_page_tells_of_that_version_alone(audit, monkeypatch):
     page = {"info": {"version": "1.0"}, "vulnerabilities": []}
-    answering(monkeypatch, audit, {f"{audit.INDEX}/one/json": page})
+    answering(monkeypatch, audit, {f"{INDEX}/one/json": page})
 
-    assert audit.ask("one", "1.0") == []
-    assert audit.ask("one", "0.9") is None
+    assert audit.ask("one", "1.0", index=INDEX) == []
+    assert audit.ask("one", "0.9", index=INDEX) is None
 
 
 def test_the_audit_asks_nobody(audit, monkeypatch, capsys):
