@@ -8,33 +8,25 @@ again, since no picture is known by its pixels. Beside it, in the same process, 
 import argparse
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from benchmarks.peak import peak
+
 SIDE = 512
 DIFFERENT = 200
 ROWS_A_GROUP = 100
 ROWS_A_FILE = 1500
-
-IMPORT = """
-import sys
-from pathlib import Path
-from aifeedback_dpo.cli.app import app
-try:
-    app(sys.argv[1:])
-except SystemExit as ended:
-    assert not ended.code, ended.code
-print([line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0].split()[1])
-"""
 
 
 def main() -> None:
@@ -51,10 +43,10 @@ def main() -> None:
             root = Path(folder) / str(count)
             size = write(root / "set", pictures, count)
             start = time.perf_counter()
-            peak = imported(root)
+            most = imported(root)
             spent = time.perf_counter() - start
             alone = count / reading(root / "set")
-            print(f"| {count:,} | {size / 1e9:.2f} GB | {peak:,} MiB | {count / spent:.0f} | {alone:.0f} |", flush=True)
+            print(f"| {count:,} | {size / 1e9:.2f} GB | {most:,} MiB | {count / spent:.0f} | {alone:.0f} |", flush=True)
 
 
 def drawn() -> Iterator[bytes]:
@@ -103,10 +95,9 @@ def row(number: int, pictures: list[bytes]) -> dict[str, object]:
 def imported(root: Path) -> int:
     """The peak, in MiB, of a process that imports the set."""
     told = ["import", "pickapic", str(root / "set"), "--run", str(root / "run"), "--json"]
-    done = subprocess.run([sys.executable, "-c", IMPORT, *told], check=True, capture_output=True, text=True)
-    *said, peak = done.stdout.strip().splitlines()
-    assert json.loads("\n".join(said))["imported"]["unusable"] == {}
-    return int(peak) >> 10
+    said, most = peak(told)
+    assert json.loads(said)["imported"]["unusable"] == {}
+    return most
 
 
 def reading(root: Path) -> float:

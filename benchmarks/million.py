@@ -8,11 +8,12 @@ what is measured is the whole of it: importing, reading recipe and prompts, plan
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from aifeedback_dpo.models.shots import Shots
 from aifeedback_dpo.opening import open_run
 from aifeedback_dpo.pairs import Pairs
 from aifeedback_dpo.records import IMAGES, SCORES, prompt_id
+from benchmarks.peak import peak
 
 PART = 256
 COMMANDS = {
@@ -35,18 +37,6 @@ COMMANDS = {
     "ddpo status": ("status",),
     "ddpo verify --quick": ("verify", "--quick"),
 }
-
-
-COMMAND = """
-import sys
-from pathlib import Path
-from aifeedback_dpo.cli.app import app
-try:
-    app(sys.argv[1:])
-except SystemExit as ended:
-    assert not ended.code, ended.code
-print([line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0].split()[1])
-"""
 
 
 def main() -> None:
@@ -131,8 +121,8 @@ def _scores(name: str, recipe: str, some: NDArray[np.bytes_], rng: np.random.Gen
 def measured(command: list[str]) -> tuple[float, float]:
     """Seconds and peak memory (MiB) of a `ddpo` command in a process of its own."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", COMMAND, *command], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, int(done.stdout.splitlines()[-1]) / 1024
+    _, most = peak(command)
+    return time.perf_counter() - start, most
 
 
 if __name__ == "__main__":
