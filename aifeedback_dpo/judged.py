@@ -15,7 +15,7 @@ from aifeedback_dpo.lookup import Lookup, find
 from aifeedback_dpo.pairs import Pairs
 from aifeedback_dpo.preferences import Column
 from aifeedback_dpo.records import CONSENSUS, HUMAN
-from aifeedback_dpo.scorers import PairJudge, Scorer, asking, scoring
+from aifeedback_dpo.scorers import PairJudge, Scorer, asking, kept, scoring
 from aifeedback_dpo.store import Run
 
 
@@ -32,9 +32,9 @@ class Judged:
     why_missing: str | None = None
 
 
-def by_scores(run: Run, name: str, scorer: Scorer, pairs: Pairs, looks: scoring.Looks | None) -> Judged:
+def by_scores(run: Run, name: str, scorer: Scorer, pairs: Pairs, looks: kept.Looks | None) -> Judged:
     """A scorer's preferences, by its slope: a number of the recipe, one fitted on people, or its own; or else by order."""
-    values = scoring.scores(run, name, scorer.recipe, looks)
+    values = kept.scores(run, name, scorer.recipe, looks)
     score_a, score_b = (_of(values, side) for side in (pairs.a, pairs.b))
     weights, tie_band = run.recipe.label.scorers[name], run.recipe.label.tie_band
     slope, source = scorer.preference.slope, scorer.preference.why

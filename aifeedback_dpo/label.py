@@ -11,7 +11,7 @@ from aifeedback_dpo.judges import Asked
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.pairs import Pairs
 from aifeedback_dpo.records import CONSENSUS, HUMAN, packed_ids
-from aifeedback_dpo.scorers import PairJudge, Scorer, asking, presence, scoring
+from aifeedback_dpo.scorers import PairJudge, Scorer, asking, kept, presence, scoring
 from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run
 
@@ -112,7 +112,7 @@ def label(
         voted, unseen = judged.by_raters(run, pairs, prompts, progress)
         found.append(voted)
         unreadable = _once([*unreadable, *unseen])
-    looks = scoring.Looks.read(run) if loaded else None
+    looks = kept.Looks.read(run) if loaded else None
     found += [judged.by_scores(run, name, scorer, pairs, looks) for name, scorer in loaded.items()]
     found += [judged.by_answers(run, name, answering, pairs) for name, answering in judging.items()]
     if asked.consensus:
@@ -142,9 +142,7 @@ def _left(run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking]
     """What is still to be looked at, but for the pictures that a shard has found to be unreadable."""
     lost = packed_ids(sorted(workers.told(workers.read(run), scored.command)))
     readable = absent(pairs.images, lost)
-    left = [
-        absent(pairs.images, scoring.scored(run, name, recipe)) & readable for name, recipe in scored.recipes.items()
-    ]
+    left = [absent(pairs.images, kept.scored(run, name, recipe)) & readable for name, recipe in scored.recipes.items()]
     both = absent(pairs.a, lost) & absent(pairs.b, lost)
     left += [absent(pairs.ids, asking.answered(run, one.name, one.recipe)) & both for one in interviews]
     return int(sum(some.sum() for some in left))
@@ -154,7 +152,7 @@ def _unreadable(
     run: Run, scored: scoring.Scoring, interviews: Sequence[asking.Asking], pairs: Pairs
 ) -> list[scoring.Unreadable]:
     """The pictures that nobody, in no share, could look at: of those left when all is done, the ones that do not open."""
-    left = [pairs.images[absent(pairs.images, scoring.scored(run, *one))] for one in scored.recipes.items()]
+    left = [pairs.images[absent(pairs.images, kept.scored(run, *one))] for one in scored.recipes.items()]
     for one in interviews:
         silent = absent(pairs.ids, asking.answered(run, one.name, one.recipe))
         left += [pairs.a[silent], pairs.b[silent]]

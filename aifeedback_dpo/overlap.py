@@ -69,17 +69,25 @@ class Behind:
             self._thread.shutdown(wait=True)
 
 
-def halved(size: int, error: RuntimeError) -> int:
-    """Half the batch that ran out of memory. Raises the error itself where it was about something else, or the batch is one."""
-    from accelerate.utils.memory import should_reduce_batch_size
+class Fitting:
+    """The size of a batch, which is halved whenever one runs out of memory; `say` is told the new size."""
 
-    if size == 1 or not should_reduce_batch_size(error):
-        raise error
-    return size // 2
+    def __init__(self, size: int, say: Callable[[int], object]) -> None:
+        self.size, self._say = size, say
 
+    def __call__(self, call: Callable[[], T], count: int) -> T | None:
+        """What a call on a batch of so many gives, or None where that took too much memory: the next are to be half as large.
 
-def let_go() -> None:
-    """Gives memory back that a failed batch held; its error must be out of scope."""
-    from accelerate.utils.memory import clear_device_cache
+        Raises the error itself where it was about something else, or the batch is one.
+        """
+        from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-    clear_device_cache(garbage_collection=True)
+        try:
+            return call()
+        except RuntimeError as error:
+            if count == 1 or not should_reduce_batch_size(error):
+                raise
+        self.size = count // 2
+        clear_device_cache(garbage_collection=True)  # what the error held is let go of by now
+        self._say(self.size)
+        return None

@@ -126,8 +126,11 @@ class Run:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def write(self, path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-        """A file that is there whole or not at all. Raises DdpoError when the disk is full or read-only."""
+    def write(self, path: Path, fill: Callable[[IO[bytes]], object], *, kept: bool = True) -> None:
+        """A file that is there whole or not at all. What is only looked at need not be `kept` through a power cut, nor synced.
+
+        Raises DdpoError when the disk is full or read-only.
+        """
         partial = path.with_name(
             f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         )  # machines may share a folder
@@ -136,7 +139,8 @@ class Run:
             with partial.open("wb") as file:
                 fill(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if kept:
+                    os.fsync(file.fileno())
             partial.replace(path)
         except BaseException as error:
             with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """What each process that works on a run says of itself: a small file in `workers/`, for `ddpo status` to read.
 
-Nothing that is computed depends on these files, nor on the times in them: clocks differ between machines, and jump.
+Nothing that is computed depends on these files, but for one thing: by the pictures that other shares could not read, the last
+one knows that all is done. The times in them are only shown: clocks differ between machines, and jump.
 """
 
 import json
@@ -76,7 +77,9 @@ class Said:
     def write(self) -> None:
         """Puts it down now."""
         self.worker.seen = provenance.now()
-        self.run.write_text(_folder(self.run) / f"{self.worker.name}.json", json.dumps(asdict(self.worker)) + "\n")
+        text = json.dumps(asdict(self.worker)) + "\n"
+        path = _folder(self.run) / f"{self.worker.name}.json"
+        self.run.write(path, lambda file: file.write(text.encode()), kept=False)  # between two slices, perhaps over NFS
         self._next = time.monotonic() + EVERY
 
     def remove(self) -> None:

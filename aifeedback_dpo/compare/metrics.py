@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.compare import truth
 from aifeedback_dpo.records import CONTROL
-from aifeedback_dpo.scorers import Scorer, presence, scoring
+from aifeedback_dpo.scorers import Scorer, kept, presence, scoring
 from aifeedback_dpo.scorers.catalogue import CATALOGUE
 from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run
@@ -92,7 +92,7 @@ def _scored(
     for name, weights in asked.items():
         if remembered := _remembered(run, name, weights):
             recipe, slope = remembered
-            scores = scoring.scores(run, name, recipe)
+            scores = kept.scores(run, name, recipe)
             if prompts.keys() <= scores.keys():
                 found[name] = (scores, slope)
     left = {name: weights for name, weights in asked.items() if name not in found}
@@ -107,7 +107,7 @@ def _scored(
     for name, scorer in loaded.items():
         slope = scorer.preference.slope
         _remember(run, name, asked[name], (scorer.recipe, slope))
-        found[name] = (scoring.scores(run, name, scorer.recipe), slope)
+        found[name] = (kept.scores(run, name, scorer.recipe), slope)
     return {name: found[name] for name in asked}
 
 

@@ -5,7 +5,7 @@ once, and together, so that a picture does not depend on what was drawn before i
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aifeedback_dpo import engine, models, overlap
+from aifeedback_dpo import engine, models
 from aifeedback_dpo.codec import decode_image, encode_image
 from aifeedback_dpo.lookup import absent
 from aifeedback_dpo.models.shots import Shot, Shots
-from aifeedback_dpo.overlap import Behind
+from aifeedback_dpo.overlap import Behind, Fitting
 from aifeedback_dpo.records import packed_ids, prompt_id
 from aifeedback_dpo.settings import Model
 from aifeedback_dpo.store import Run
@@ -76,19 +76,21 @@ class _Camera:
     def __init__(
         self, job: Drawing, model: "Diffuser", pool: ThreadPoolExecutor, behind: Behind, progress: engine.Progress
     ) -> None:
-        self.job, self.model, self.pool, self.behind, self.progress = job, model, pool, behind, progress
-        self.size = self.at_once = job.run.recipe.generate.batch_size
+        self.job, self.model, self.pool, self.behind = job, model, pool, behind
+        self.at_once = job.run.recipe.generate.batch_size
+        self.fitting = Fitting(
+            self.at_once, lambda size: progress.note(f"out of memory: going on with generate.batch_size={size}")
+        )
 
     def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[engine.Finding]:
         shots = part.of(self.job.shots)
         captions = self.model.read(
             [shot.prompt for shot in shots], shots[0].negative_prompt or "", at_once=self.at_once
         )
-        rows = []
-        at = 0
+        rows, at = list[Future[dict[str, Any]]](), 0
         while at < len(shots):
-            now = shots[at : at + self.size]
-            pictures = self._fitting(partial(sample, self.model, now, captions), len(now))
+            now = shots[at : at + self.fitting.size]
+            pictures = self.fitting(partial(sample, self.model, now, captions), len(now))
             if pictures is not None:
                 rows += [
                     self.pool.submit(_row, shot, picture, self.model.scheduler_name, self.job.run)
@@ -100,16 +102,6 @@ class _Camera:
 
     def settle(self) -> None:
         self.behind.settle()
-
-    def _fitting(self, draw: Callable[[], "list[Image.Image]"], count: int) -> "list[Image.Image] | None":
-        """What it draws, so many, or None where that took too much memory: the next batches are half as large."""
-        try:
-            return draw()
-        except RuntimeError as error:
-            self.size = overlap.halved(count, error)
-        overlap.let_go()
-        self.progress.note(f"out of memory: going on with generate.batch_size={self.size}")
-        return None
 
 
 def asked(job: Drawing, share: tuple[int, int] = (0, 1)) -> engine.Asked[engine.Finding]:

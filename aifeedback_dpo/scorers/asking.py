@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -10,10 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifeedback_dpo import engine, overlap, scorers
+from aifeedback_dpo import engine, scorers
 from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import UserError
 from aifeedback_dpo.lookup import absent
+from aifeedback_dpo.overlap import Fitting
 from aifeedback_dpo.pairs import Pairs, Row
 from aifeedback_dpo.records import packed_ids
 from aifeedback_dpo.scorers import Answer, PairJudge
@@ -70,20 +72,24 @@ class _Interview:
     """Asks about slices; batches are as large as fit."""
 
     def __init__(self, job: Asking, judge: PairJudge, progress: engine.Progress) -> None:
-        self.job, self.judge, self.progress = job, judge, progress
-        self.album, self.size = job.run.album(), job.run.recipe.label.batch_size
+        self.job, self.judge, self.album = job, judge, job.run.album()
+        self.fitting = Fitting(
+            job.run.recipe.label.batch_size,
+            lambda size: progress.note(f"out of memory: {job.name} goes on with {size} pairs at a time"),
+        )
 
     def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[Unreadable]:
         job, pairs, unreadable = self.job, part.of(self.job.pairs), dict[str, Unreadable]()
         encoded = dict(self.album.images({image_id for pair in pairs for image_id in _sides(pair)}))
         rows, began, at = list[dict[str, object]](), clock(), 0
         while at < len(pairs):
-            shown = _readable(pairs[at : at + self.size], encoded, unreadable)
-            told = self._ask(shown) if shown else []
+            now = pairs[at : at + self.fitting.size]
+            shown = _readable(now, encoded, unreadable)
+            told = self.fitting(partial(self._ask, shown), len(shown)) if shown else []
             if told is not None:
                 for (pair, _, _), said in zip(shown, told, strict=True):
                     rows.append(_row(job.name, self.judge, pair["pair_id"], said))
-                at += self.size
+                at += len(now)
         if rows:
             job.run.commit("answers", rows, job.part(part), job.name)
             job.run.add(f"label/{job.name}", seconds=clock() - began, pictures=2 * len(rows))
@@ -92,22 +98,14 @@ class _Interview:
     def settle(self) -> None:
         pass
 
-    def _ask(self, shown: "Sequence[Shown]") -> list[Answer] | None:
-        """The answers, or None where that took too much memory: the next batches are half as large."""
+    def _ask(self, shown: "Sequence[Shown]") -> list[Answer]:
         texts = [self.job.prompts[pair["image_a"]] for pair, _, _ in shown]
-        try:
-            told = self.judge.ask([a for _, a, _ in shown], [b for _, _, b in shown], texts)
-        except RuntimeError as error:
-            self.size = overlap.halved(len(shown), error)
-        else:
-            if len(told) != len(shown):
-                raise UserError(
-                    f"judge {self.job.name} gave {len(told)} answers about {len(shown)} pairs; it must give one a pair"
-                )
-            return told
-        overlap.let_go()
-        self.progress.note(f"out of memory: {self.job.name} goes on with {self.size} pairs at a time")
-        return None
+        told = self.judge.ask([a for _, a, _ in shown], [b for _, _, b in shown], texts)
+        if len(told) != len(shown):
+            raise UserError(
+                f"judge {self.job.name} gave {len(told)} answers about {len(shown)} pairs; it must give one a pair"
+            )
+        return told
 
 
 Shown = tuple[Row, Image.Image, Image.Image]

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
 from aifeedback_dpo import engine, overlap, scorers
 from aifeedback_dpo.codec import decode_image
 from aifeedback_dpo.errors import UserError
-from aifeedback_dpo.lookup import Lookup, absent, find
-from aifeedback_dpo.overlap import Behind
+from aifeedback_dpo.lookup import Lookup, absent
+from aifeedback_dpo.overlap import Behind, Fitting
 from aifeedback_dpo.parts import Album
 from aifeedback_dpo.records import packed_ids
-from aifeedback_dpo.scorers import Scorer
+from aifeedback_dpo.scorers import Scorer, kept
 from aifeedback_dpo.settings import ScorerWeights
 from aifeedback_dpo.store import Run
 
@@ -73,6 +72,11 @@ class Scoring:
     def title(self) -> str:
         return f"Scoring with {', '.join(self.recipes)}"
 
+    @property
+    def ids(self) -> NDArray[np.bytes_]:
+        """Of the pictures, in order."""
+        return packed_ids(self.prompts.ids if isinstance(self.prompts, Lookup) else list(self.prompts))
+
     def part(self, name: str, part: engine.Slice) -> str:
         """What a scorer's part of a slice is called."""
         return f"{self.recipes[name][:8]}-{part.name}"
@@ -113,11 +117,15 @@ class _Panel:
         behind: Behind,
         progress: engine.Progress,
     ) -> None:
-        self.job, self.loaded, self.reader, self.behind, self.progress = job, loaded, reader, behind, progress
-        self.ids = packed_ids(job.prompts.ids if isinstance(job.prompts, Lookup) else list(job.prompts))
+        self.job, self.loaded, self.reader, self.behind = job, loaded, reader, behind
+        self.ids = job.ids
         self.album: Album = job.run.album()
         self.read: dict[str, Future[dict[str, bytes]]] = {}
-        self.sizes = dict.fromkeys(loaded, job.run.recipe.label.batch_size)
+        size, say = job.run.recipe.label.batch_size, "out of memory: {} goes on with batches of {} pictures"
+        self.fitting = {
+            name: Fitting(size, lambda fits, name=name: progress.note(say.format(name, fits)))  # type: ignore[misc]
+            for name in loaded
+        }
         self.recipes: set[PixelRecipe] = set()
 
     def __call__(self, part: engine.Slice, following: engine.Slice | None) -> list[Unreadable]:
@@ -177,21 +185,18 @@ class _Panel:
 
     def _ask(self, name: str, pictures: "Pictures", texts: Sequence[str]) -> NDArray[np.float32]:
         """A scorer's numbers for a batch, in pieces where it does not fit into memory."""
-        found, at = list[NDArray[np.float32]](), 0
+        fitting, found, at = self.fitting[name], list[NDArray[np.float32]](), 0
         while at < len(pictures):
-            end = at + self.sizes[name]
+            end = at + fitting.size
             some = pictures if at == 0 and end >= len(pictures) else pictures.part(at, end)
-            try:
-                numbers = self.loaded[name].score(some, texts[at:end])
-            except RuntimeError as error:
-                self.sizes[name] = overlap.halved(min(self.sizes[name], len(some)), error)
-            else:
-                found.append(checked(name, numbers, len(some)))
+            numbers = fitting(partial(self._numbers, name, some, texts[at:end]), len(some))
+            if numbers is not None:
+                found.append(numbers)
                 at += len(some)
-                continue
-            overlap.let_go()
-            self.progress.note(f"out of memory: {name} goes on with batches of {self.sizes[name]} pictures")
         return np.concatenate(found)
+
+    def _numbers(self, name: str, pictures: "Pictures", texts: Sequence[str]) -> NDArray[np.float32]:
+        return checked(name, self.loaded[name].score(pictures, texts), len(pictures))
 
     def _rows(self, name: str, found: Mapping[str, float]) -> pa.Table:
         scorer = self.loaded[name]
@@ -208,10 +213,10 @@ class _Panel:
 
 def asked(job: Scoring, share: tuple[int, int] = (0, 1)) -> "engine.Asked[Unreadable]":
     """The job with what is left of it: pictures that these scorers, with these very weights, have not scored yet."""
-    ids = packed_ids(job.prompts.ids if isinstance(job.prompts, Lookup) else list(job.prompts))
+    ids = job.ids
     size, found, done = job.run.recipe.label.images_per_part, dict[str, engine.Slice](), 0
     for name, recipe in job.recipes.items():
-        missing = absent(ids, scored(job.run, name, recipe))
+        missing = absent(ids, kept.scored(job.run, name, recipe))
         done += int((~missing).sum())
         # scorers that lack the same pictures look at them together, which after a kill may not be all of them
         for part in engine.left(ids, missing, size, share):
@@ -231,49 +236,6 @@ def score(
     return unreadable
 
 
-def scored(run: Run, name: str, recipe: str) -> NDArray[np.bytes_]:
-    """The ids of the pictures that this scorer, with this recipe, has looked at."""
-    rows = run.read("scores", ["image_id", "recipe"], name)
-    return packed_ids(rows.filter(pc.equal(rows["recipe"], recipe))["image_id"])
-
-
-def scores(run: Run, name: str, recipe: str, looks: "Looks | None" = None) -> Lookup[float]:
-    """Image id -> score, of this scorer with this recipe; NaN where it has none to give.
-
-    Pictures of one prompt with the very same pixels have one score, the first's: in another batch a network may round its
-    last digit otherwise, and a tie would become a win. Who asks for several scorers reads `looks` once.
-    """
-    rows = run.read("scores", ["image_id", "recipe", "score"], name)
-    rows = rows.filter(pc.equal(rows["recipe"], recipe))
-    ids, values = packed_ids(rows["image_id"]), np.array(rows["score"].to_numpy(), np.float64)
-    looks = looks or Looks.read(run)
-    at = find(ids, looks.ids)
-    _, first, same = np.unique(looks.numbers[at >= 0], return_index=True, return_inverse=True)
-    at = at[at >= 0]
-    values[at] = values[at[first[same]]]
-    return Lookup(ids, values)
-
-
-@dataclass(frozen=True, eq=False)
-class Looks:
-    """The pictures of a run in stored order, and a number for each: the same for those of one prompt with the same pixels."""
-
-    ids: NDArray[np.bytes_]
-    numbers: NDArray[np.int64]
-
-    @classmethod
-    def read(cls, run: Run) -> "Looks":
-        pictures = run.read("images", ["image_id", "prompt_id", "pixel_sha256"])
-        prompts, pixels = (_numbered(pictures[name]) for name in ("prompt_id", "pixel_sha256"))
-        return cls(packed_ids(pictures["image_id"]), prompts * (len(pixels) + 1) + pixels)
-
-
-def _numbered(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A number for each of the different values."""
-    whole = column.cast(pa.large_string()).combine_chunks()
-    return np.asarray(pc.dictionary_encode(whole, null_encoding="encode").indices, np.int64)
-
-
 def checked(name: str, numbers: object, count: int) -> NDArray[np.float32]:
     """What a scorer gave, if it is what it must give. Raises UserError, naming the scorer, for anything else."""
     right = f"must give {count} float32 numbers, NaN where it has none"
@@ -287,16 +249,9 @@ def checked(name: str, numbers: object, count: int) -> NDArray[np.float32]:
     return numbers
 
 
-def truncated(run: Run, name: str, recipe: str, prompts: Mapping[str, str]) -> int:
-    """How many of these prompts (image id -> prompt) were cut when they were scored, in this command or before."""
-    rows = run.read("scores", ["image_id", "recipe", "truncated"], name)
-    cut = rows.filter(pc.and_(rows["truncated"], pc.equal(rows["recipe"], recipe)))["image_id"].to_pylist()
-    return len({prompts[image_id] for image_id in cut if image_id in prompts})
-
-
 def warn(job: Scoring, progress: engine.Progress) -> None:
     """Says which scorers have cut prompts."""
     for name, recipe in job.recipes.items():
-        if cut := truncated(job.run, name, recipe, job.prompts):
+        if cut := kept.truncated(job.run, name, recipe, job.prompts):
             texts = len(set(job.prompts.values()))
             progress.note(f"{name}: {cut} of {texts} prompts are longer than it reads and were cut")

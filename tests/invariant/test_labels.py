@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aifeedback_dpo import config, records
-from aifeedback_dpo.scorers import scoring
+from aifeedback_dpo.scorers import kept
 from aifeedback_dpo.store import Run
 from tests.conftest import ddpo
 
@@ -71,7 +71,7 @@ def test_pictures_with_the_same_pixels_have_one_score(tmp_path):
         "x",
         "clip",
     )
-    found = scoring.scores(run, "clip", "r")
+    found = kept.scores(run, "clip", "r")
     assert found["a"] == found["b"]
     assert len({found["a"], found["c"], found["d"]}) == 3
 

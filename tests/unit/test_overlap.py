@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifeedback_dpo import overlap
-from aifeedback_dpo.overlap import Behind, ahead, halved
+from aifeedback_dpo.overlap import Behind, Fitting, ahead
 
 
 def threads(name: str) -> list[str]:
@@ -150,17 +150,32 @@ def test_where_the_caller_fails_its_error_comes_out_and_what_was_given_is_made()
 # -- what does not fit -----------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 1000))
+def raising(error: Exception) -> Callable[[], int]:
+    def call() -> int:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_batch_is_halved_down_to_one_and_then_the_error_comes_out(size):
-    error = torch.OutOfMemoryError("CUDA out of memory.")
+    said: list[int] = []
+    fitting, call = Fitting(size, said.append), raising(torch.OutOfMemoryError("CUDA out of memory."))
     while size > 1:
-        assert halved(size, error) == size // 2
+        assert fitting(call, size) is None
         size //= 2
+        assert fitting.size == said[-1] == size
     with pytest.raises(torch.OutOfMemoryError):
-        halved(size, error)
+        fitting(call, size)
+
+
+def test_a_batch_that_fits_gives_what_it_gives_and_stays_as_large():
+    fitting = Fitting(8, pytest.fail)
+    assert fitting(lambda: 5, 8) == 5
+    assert fitting.size == 8
 
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_an_error_about_something_else_comes_out(size):
     with pytest.raises(RuntimeError, match="shapes"):
-        halved(size, RuntimeError("shapes cannot be multiplied"))
+        Fitting(size, pytest.fail)(raising(RuntimeError("shapes cannot be multiplied")), size)
